@@ -1,0 +1,169 @@
+//! One event as one CloudEvents 1.0 document in structured JSON: the bytes that the log stores and never rewrites.
+//!
+//! Source of the rules: CloudEvents 1.0.2 with its JSON format and its `sequence` extension, and DESIGN §3.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{DecodeError, EventPayload};
+
+/// The media type of a stored message.
+pub const CONTENT_TYPE: &str = "application/cloudevents+json";
+
+/// The context attributes of an event: everything about it but its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// CloudEvents `id`; also the message's `Nats-Msg-Id`.
+    pub event_id: Uuid,
+    /// CloudEvents `type`, for example `contrail.order.placed.v1`.
+    pub event_type: String,
+    /// CloudEvents `source`: which program appended it, for example `/contrail/command-api`.
+    pub source: String,
+    /// CloudEvents `subject`.
+    pub aggregate_id: String,
+    /// CloudEvents `time`: when it was appended, by the appender's clock, in UTC.
+    pub time: OffsetDateTime,
+    /// Which kind of aggregate, for example `order`.
+    pub aggregate_type: String,
+    /// The aggregate's own version after this event: 1, 2, 3, …
+    pub version: u64,
+    /// The story that the event belongs to.
+    pub correlation_id: String,
+    /// The event that led to this one; none if it began the story.
+    pub causation_id: Option<String>,
+    /// Who asked, as `role:subject`; none if nobody but the system did.
+    pub actor: Option<String>,
+    /// The W3C trace context of the operation that appended it.
+    pub traceparent: Option<String>,
+}
+
+impl Metadata {
+    /// The trace id within `traceparent`, if it has one.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.traceparent.as_deref()?.split('-').nth(1).filter(|id| id.len() == 32)
+    }
+}
+
+/// An event as it is stored: its attributes, and its data still as JSON.
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    /// The attributes.
+    pub metadata: Metadata,
+    /// The data, undecoded.
+    pub data: Box<RawValue>,
+}
+
+impl StoredEvent {
+    /// Reads one stored message. Unknown attributes are ignored, as CloudEvents asks.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let document: Document<'_> = serde_json::from_slice(bytes).map_err(DecodeError::Envelope)?;
+        let metadata = Metadata {
+            event_id: document.id,
+            event_type: document.event_type.into_owned(),
+            source: document.source.into_owned(),
+            aggregate_id: document.subject.into_owned(),
+            time: document.time,
+            aggregate_type: document.aggregatetype.into_owned(),
+            version: document.sequence.0,
+            correlation_id: document.correlationid.into_owned(),
+            causation_id: document.causationid.map(Cow::into_owned),
+            actor: document.actor.map(Cow::into_owned),
+            traceparent: document.traceparent.map(Cow::into_owned),
+        };
+        Ok(Self { metadata, data: document.data.into_owned() })
+    }
+
+    /// The bytes to store: compact JSON, in one line.
+    pub fn to_json(&self) -> Vec<u8> {
+        let metadata = &self.metadata;
+        let document = Document {
+            specversion: Cow::Borrowed("1.0"),
+            id: metadata.event_id,
+            event_type: Cow::Borrowed(&metadata.event_type),
+            source: Cow::Borrowed(&metadata.source),
+            subject: Cow::Borrowed(&metadata.aggregate_id),
+            time: metadata.time,
+            datacontenttype: Cow::Borrowed("application/json"),
+            aggregatetype: Cow::Borrowed(&metadata.aggregate_type),
+            sequence: Sequence(metadata.version),
+            correlationid: Cow::Borrowed(&metadata.correlation_id),
+            causationid: metadata.causation_id.as_deref().map(Cow::Borrowed),
+            actor: metadata.actor.as_deref().map(Cow::Borrowed),
+            traceparent: metadata.traceparent.as_deref().map(Cow::Borrowed),
+            data: Cow::Borrowed(&self.data),
+        };
+        serde_json::to_vec(&document).expect("an envelope has string keys only, so it always serializes")
+    }
+
+    /// Decodes the data, upcasting it if it was stored in an older shape.
+    pub fn decode<E: EventPayload>(&self) -> Result<E, DecodeError> {
+        E::from_data(&self.metadata.event_type, &self.data)
+    }
+}
+
+/// The document's attributes in the order in which they are written.
+#[derive(Serialize, Deserialize)]
+struct Document<'a> {
+    #[serde(borrow)]
+    specversion: Cow<'a, str>,
+    id: Uuid,
+    #[serde(rename = "type", borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    subject: Cow<'a, str>,
+    #[serde(with = "time::serde::rfc3339")]
+    time: OffsetDateTime,
+    #[serde(borrow)]
+    datacontenttype: Cow<'a, str>,
+    #[serde(borrow)]
+    aggregatetype: Cow<'a, str>,
+    sequence: Sequence,
+    #[serde(borrow)]
+    correlationid: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    causationid: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    actor: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: Cow<'a, RawValue>,
+}
+
+/// A version as the CloudEvents sequence extension writes it: a string.
+struct Sequence(u64);
+
+impl Serialize for Sequence {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sequence {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Sequence;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a version from 1 on, as a string")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Sequence, E> {
+                match text.parse() {
+                    Ok(version) if version > 0 => Ok(Sequence(version)),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
+    }
+}

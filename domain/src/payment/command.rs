@@ -1,0 +1,47 @@
+//! What the payments reactor reports of the gateway.
+
+use time::OffsetDateTime;
+
+use crate::Money;
+
+/// Any command to a payment.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PaymentCommand {
+    /// See [`RecordCapture`].
+    RecordCapture(RecordCapture),
+    /// See [`RecordDecline`].
+    RecordDecline(RecordDecline),
+    /// See [`RecordRefund`].
+    RecordRefund(RecordRefund),
+}
+
+/// The gateway took the money.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordCapture {
+    /// The gateway's id of the payment.
+    pub payment_intent_id: String,
+    /// How much.
+    pub amount: Money,
+    /// When.
+    pub captured_at: OffsetDateTime,
+}
+
+/// The gateway, or the bank behind it, refused for good.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordDecline {
+    /// The gateway's code, for example `card_declined`.
+    pub code: String,
+    /// The gateway's words.
+    pub message: String,
+    /// When.
+    pub declined_at: OffsetDateTime,
+}
+
+/// The gateway gave the whole captured amount back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordRefund {
+    /// The gateway's id of the refund.
+    pub refund_id: String,
+    /// When.
+    pub refunded_at: OffsetDateTime,
+}
