@@ -1,0 +1,155 @@
+//! The connection to NATS, and waiting for what is not there yet.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use async_nats::{
+    Client, ConnectOptions, Event,
+    connection::State,
+    jetstream::{self, context::GetStreamErrorKind},
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    group_commit::{self, Submission},
+    wire::STREAM,
+};
+
+/// How long one request to the server may take before its outcome counts as unknown.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long to pause between two looks for a server or stream that is not there yet.
+const WAIT_PAUSE: Duration = Duration::from_millis(250);
+/// Longest pause between two attempts to reconnect.
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The log. Cheap to clone; all clones share one connection, which reconnects by itself for ever, and one committer.
+#[derive(Clone)]
+pub struct JetStreamEventStore {
+    pub(crate) connection: Connection,
+    pub(crate) committer: mpsc::Sender<Submission>,
+}
+
+impl fmt::Debug for JetStreamEventStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.connection.client.connection_state();
+        f.debug_struct("JetStreamEventStore").field("state", &state).finish_non_exhaustive()
+    }
+}
+
+/// The connection to NATS, and what is known of the other end.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) jetstream: jetstream::Context,
+    /// Counts connections: readers start their consumer anew when it moves, instead of waiting for missed heartbeats.
+    pub(crate) connections: watch::Receiver<u64>,
+    /// How many servers hold the log; known once the stream was seen.
+    replicas: Arc<OnceLock<usize>>,
+}
+
+impl Connection {
+    /// Waits for `answer`, but not beyond a reconnect: what was asked over a connection that broke is never answered.
+    pub(crate) async fn unless_reconnected<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let mut connections = self.connections.clone();
+        connections.mark_unchanged();
+        tokio::select! {
+            biased;
+            answer = answer => Some(answer),
+            _ = connections.changed() => None,
+        }
+    }
+
+    /// Whether a load can be answered by a server that is behind: only where there is more than one.
+    pub(crate) fn may_be_stale(&self) -> bool {
+        self.replicas.get().is_none_or(|replicas| *replicas > 1)
+    }
+}
+
+/// The address of the server cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("connect to NATS at {url}")]
+pub struct ConnectError {
+    url: String,
+    #[source]
+    source: async_nats::ConnectError,
+}
+
+impl JetStreamEventStore {
+    /// Connects to `nats_url`, under `client_name` in the server's connection list.
+    ///
+    /// Returns at once: a server that is away is waited for in the background. Fails only where waiting cannot help,
+    /// such as for a malformed address.
+    pub async fn connect(nats_url: &str, client_name: &str) -> Result<Self, ConnectError> {
+        let (connected, connections) = watch::channel(0);
+        let client = ConnectOptions::new()
+            .name(client_name)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .request_timeout(Some(REQUEST_TIMEOUT))
+            .connection_timeout(Duration::from_secs(2))
+            .ping_interval(Duration::from_secs(10))
+            // A projector that catches up is handed messages faster than it folds them.
+            .subscription_capacity(1024 * 1024)
+            .reconnect_delay_callback(|attempts| {
+                let doublings = u32::try_from(attempts.min(5)).unwrap_or(5);
+                RECONNECT_PAUSE_MAX.min(Duration::from_millis(50) * 2_u32.pow(doublings))
+            })
+            .event_callback(move |event| {
+                match event {
+                    Event::Connected => {
+                        tracing::info!("connected to NATS");
+                        connected.send_modify(|count| *count += 1);
+                    }
+                    Event::Disconnected => tracing::warn!("disconnected from NATS"),
+                    other => tracing::debug!("NATS client: {other}"),
+                }
+                async {}
+            })
+            .connect(nats_url)
+            .await
+            .map_err(|source| ConnectError { url: nats_url.to_owned(), source })?;
+        let jetstream = jetstream::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
+        let connection = Connection { client, jetstream, connections, replicas: Arc::default() };
+        let committer = group_commit::start(connection.clone());
+        Ok(Self { connection, committer })
+    }
+
+    /// Whether there is a connection at this moment.
+    pub fn is_connected(&self) -> bool {
+        self.connection.client.connection_state() == State::Connected
+    }
+
+    /// One look whether the log can be used now; else the reason, for people.
+    pub async fn check(&self) -> Result<(), String> {
+        if !self.is_connected() {
+            return Err("waiting for the NATS server".to_owned());
+        }
+        match self.connection.jetstream.get_stream(STREAM).await {
+            Ok(stream) => {
+                // Set once; the number of replicas of a running log is changed by nobody but an operator.
+                let _ = self.connection.replicas.set(stream.cached_info().config.num_replicas);
+                Ok(())
+            }
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(error) if error.code() == 404 => {
+                    Err(format!("waiting for the stream {STREAM}: run `projectors migrate`"))
+                }
+                kind => Err(format!("waiting for JetStream: {kind}")),
+            },
+        }
+    }
+
+    /// Returns once [`check`](Self::check) succeeds; tells `on_wait` each new reason for waiting.
+    pub async fn wait_until_ready(&self, mut on_wait: impl FnMut(&str)) {
+        let mut told = String::new();
+        while let Err(reason) = self.check().await {
+            if reason != told {
+                on_wait(&reason);
+                told = reason;
+            }
+            tokio::time::sleep(WAIT_PAUSE).await;
+        }
+    }
+}

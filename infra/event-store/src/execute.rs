@@ -1,0 +1,113 @@
+//! Load, decide, append; and again, if somebody else was faster.
+
+use std::time::Duration;
+
+use cqrs_es::Aggregate;
+use domain::EventPayload;
+
+use crate::{AppendError, EventContext, JetStreamEventStore, LoadError, Loaded, Transaction, load::STALE_PAUSE, wire};
+
+/// How often a decision is taken again because the aggregate moved meanwhile.
+const ATTEMPTS_MAX: u32 = 12;
+/// Longest pause before the first of those attempts; doubles up to [`RETRY_PAUSE_MAX`]. The pause is jittered.
+const RETRY_PAUSE: Duration = Duration::from_millis(2);
+/// Longest pause between two attempts.
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// An aggregate after a decision.
+#[derive(Clone, Debug)]
+pub struct Executed<A> {
+    /// Its state, with the new events folded in.
+    pub aggregate: A,
+    /// Its version.
+    pub version: u64,
+    /// The position of its last event.
+    pub position: u64,
+    /// How many events the decision appended; 0 if there was nothing to do.
+    pub appended: usize,
+}
+
+/// Why a decision was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError<E> {
+    /// The aggregate refused.
+    #[error("the command was rejected")]
+    Rejected(E),
+    /// Others were faster every time; nothing was appended.
+    #[error("the aggregate kept changing: gave up after {ATTEMPTS_MAX} attempts")]
+    Conflict,
+    /// The aggregate could not be loaded; nothing was appended.
+    #[error("load the aggregate")]
+    Load(#[from] LoadError),
+    /// The events could not be appended, or may have been; see [`AppendError`].
+    #[error("append the decision")]
+    Append(#[source] AppendError),
+}
+
+impl JetStreamEventStore {
+    /// Loads aggregate `id`, lets `decide` decide on it, and appends what it decided.
+    ///
+    /// When the aggregate moved meanwhile, loads and decides again, up to a bound, with jittered pauses; `decide` must
+    /// therefore be free of side effects. A decision that appends nothing is taken on a state that the leader confirms.
+    pub async fn execute<A, E>(
+        &self,
+        id: &str,
+        context: &EventContext,
+        mut decide: impl FnMut(&Loaded<A>) -> Result<Vec<A::Event>, E>,
+    ) -> Result<Executed<A>, ExecuteError<E>>
+    where
+        A: Aggregate + Clone,
+        A::Event: EventPayload,
+    {
+        let subject = wire::subject(A::TYPE, id);
+        let mut pause = RETRY_PAUSE;
+        for _ in 0..ATTEMPTS_MAX {
+            let loaded = self.load::<A>(id).await?;
+            let decision = decide(&loaded);
+            let events = match decision {
+                Ok(events) if !events.is_empty() => events,
+                without_events => {
+                    if self.connection.may_be_stale() && !self.is_current(&subject, &loaded).await? {
+                        tokio::time::sleep(STALE_PAUSE).await;
+                        continue;
+                    }
+                    without_events.map_err(ExecuteError::Rejected)?;
+                    let Loaded { aggregate, version, position } = loaded;
+                    return Ok(Executed { aggregate, version, position, appended: 0 });
+                }
+            };
+            let mut transaction = Transaction::new();
+            transaction.push::<A>(id, loaded.expected(), &events, context);
+            match self.append(transaction).await {
+                Ok(appended) => return Ok(after(loaded, events, appended.last_position)),
+                Err(AppendError::Conflict { .. }) => {
+                    tokio::time::sleep(jittered(pause)).await;
+                    pause = RETRY_PAUSE_MAX.min(pause * 2);
+                }
+                Err(error) => return Err(ExecuteError::Append(error)),
+            }
+        }
+        Err(ExecuteError::Conflict)
+    }
+
+    async fn is_current<A>(&self, subject: &str, loaded: &Loaded<A>) -> Result<bool, LoadError> {
+        Ok(self.connection.is_current(subject, loaded.expected()).await?)
+    }
+}
+
+fn after<A: Aggregate>(loaded: Loaded<A>, events: Vec<A::Event>, position: u64) -> Executed<A> {
+    let Loaded { mut aggregate, version, .. } = loaded;
+    let appended = events.len();
+    for event in events {
+        aggregate.apply(event);
+    }
+    Executed { aggregate, version: version + appended as u64, position, appended }
+}
+
+/// Between half of `pause` and all of it, so that rivals do not meet again at once.
+#[expect(clippy::disallowed_methods, reason = "jitter, on which no decision depends")]
+fn jittered(pause: Duration) -> Duration {
+    // The low bits of a UUID v7 are random; a dependency for one random byte would be one too many.
+    let random = uuid::Uuid::now_v7().as_bytes()[15];
+    pause / 2 + pause / 2 * u32::from(random) / 255
+}

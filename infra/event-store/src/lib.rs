@@ -1,0 +1,43 @@
+//! The log on JetStream: the source of truth, and the only crate that knows JetStream's wire rules.
+//!
+//! * [`JetStreamEventStore::append`]: one [`Transaction`], all or nothing, under optimistic concurrency.
+//! * [`JetStreamEventStore::load`] and [`execute`](JetStreamEventStore::execute): an aggregate, and a decision on it.
+//! * [`JetStreamEventStore::read_from`]: the whole log in order, for projectors.
+//! * [`JetStreamEventStore::work_queue`]: events handed out for acknowledgement, for reactors.
+//! * [`JetStreamEventStore::set_up`]: creates the streams; no service calls it but `projectors migrate`.
+//!
+//! What JetStream guarantees and what it does not is written in DESIGN §3 and in `infra/adr/`; the comments here name
+//! the fact that each piece of code rests on.
+
+mod connection;
+mod set_up;
+
+mod transaction;
+
+mod append;
+mod group_commit;
+mod publish;
+
+mod execute;
+mod load;
+
+mod reader;
+mod work_queue;
+
+mod dead_letters;
+
+mod cqrs;
+
+mod wire;
+
+pub use append::{AppendError, Appended};
+pub use connection::{ConnectError, JetStreamEventStore};
+pub use cqrs::{JetStreamContext, METADATA_KEYS};
+pub use dead_letters::DeadLetter;
+pub use execute::{ExecuteError, Executed};
+pub use load::{LoadError, Loaded, ReadError, RecordedEvent};
+pub use reader::{LogMessage, LogReader};
+pub use set_up::SetUpError;
+pub use transaction::{EventContext, Expected, Transaction};
+pub use wire::{DEAD_LETTER_STREAM, SNAPSHOT_BUCKET, STREAM, TIMER_STREAM, TRANSACTION_EVENTS_MAX};
+pub use work_queue::{WorkItem, WorkQueue, WorkQueueOptions};

@@ -1,0 +1,54 @@
+//! Names and numbers that JetStream and we agree on.
+
+use async_nats::{HeaderMap, header};
+use uuid::Uuid;
+
+/// The one log.
+pub const STREAM: &str = "EVENTS";
+/// Scheduled messages; apart from the log because schedules and `discard: new` exclude each other.
+pub const TIMER_STREAM: &str = "TIMERS";
+/// What reactors gave up on.
+pub const DEAD_LETTER_STREAM: &str = "DEAD_LETTERS";
+/// The KV bucket of aggregate snapshots, disposable.
+pub const SNAPSHOT_BUCKET: &str = "SNAPSHOTS";
+
+/// Most events of one transaction: JetStream's limit of an atomic batch.
+pub const TRANSACTION_EVENTS_MAX: usize = 1_000;
+
+/// Subjects of every event.
+pub(crate) const EVENT_SUBJECTS: &str = "events.>";
+/// Subjects of every timer.
+pub(crate) const TIMER_SUBJECTS: &str = "timers.>";
+/// Subjects of every dead letter.
+pub(crate) const DEAD_LETTER_SUBJECTS: &str = "dead-letters.>";
+
+/// An expectation on the subject's last sequence was not met.
+pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10_071;
+/// The same while another message on the subject is in flight (clustered, or a second expectation in a batch).
+pub(crate) const WRONG_LAST_SEQUENCE_IN_FLIGHT: u64 = 10_164;
+/// A batch holds a message id that was seen before.
+pub(crate) const BATCH_DUPLICATE_ID: u64 = 10_201;
+
+/// The server did not see every message of a batch.
+pub(crate) const BATCH_INCOMPLETE: u64 = 10_176;
+/// More batches are in flight than the server takes.
+pub(crate) const BATCHES_TOO_MANY: u64 = 10_210;
+
+/// The one subject of an aggregate's events.
+pub(crate) fn subject(aggregate_type: &str, aggregate_id: &str) -> String {
+    format!("events.{aggregate_type}.{aggregate_id}")
+}
+
+/// Whether `id` can be a subject token, so that it neither splits the subject nor acts as a wildcard.
+pub(crate) fn is_token(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>'))
+}
+
+/// The headers that every event carries.
+pub(crate) fn event_headers(event_id: Uuid) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::NATS_MESSAGE_ID, event_id.to_string());
+    headers.insert(header::NATS_EXPECTED_STREAM, STREAM);
+    headers.insert("Content-Type", domain::envelope::CONTENT_TYPE);
+    headers
+}

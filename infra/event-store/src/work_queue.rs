@@ -1,0 +1,176 @@
+//! Events handed out to reactors, one delivery at a time, until acknowledged.
+
+use std::{fmt, time::Duration};
+
+use async_nats::jetstream::{
+    AckKind, Message,
+    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+};
+use domain::{DecodeError, envelope::StoredEvent};
+use futures::{FutureExt, StreamExt};
+use tokio::sync::watch;
+
+use crate::{JetStreamEventStore, wire::STREAM};
+
+/// Pause after the queue could not be read, before another attempt.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// What a reactor takes from the log, and how.
+#[derive(Clone, Debug)]
+pub struct WorkQueueOptions {
+    /// The durable consumer's name; instances with the same name share the work.
+    pub name: &'static str,
+    /// The aggregate types whose events are handed out.
+    pub aggregate_types: &'static [&'static str],
+    /// After how long without an acknowledgement an event is handed out again.
+    pub ack_wait: Duration,
+    /// Most events handed out and not acknowledged, over all instances.
+    pub in_flight_max: i64,
+}
+
+/// A durable consumer's events. Reconnects by itself.
+pub struct WorkQueue {
+    store: JetStreamEventStore,
+    options: WorkQueueOptions,
+    connections: watch::Receiver<u64>,
+    messages: Option<pull::Stream>,
+}
+
+impl fmt::Debug for WorkQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkQueue").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// One delivery of one event. Dropped without acknowledgement, it is delivered again after `ack_wait`.
+pub struct WorkItem {
+    /// The event's stream sequence.
+    pub position: u64,
+    /// How often it was delivered, this time included. Deliveries while an outside system was away count, so this is
+    /// no retry budget (DESIGN §3).
+    pub deliveries: u64,
+    message: Message,
+}
+
+impl fmt::Debug for WorkItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkItem").field("position", &self.position).field("deliveries", &self.deliveries).finish_non_exhaustive()
+    }
+}
+
+impl JetStreamEventStore {
+    /// The events of some aggregate types, from the log's beginning, each until it is acknowledged.
+    pub fn work_queue(&self, options: WorkQueueOptions) -> WorkQueue {
+        WorkQueue { store: self.clone(), options, connections: self.connection.connections.clone(), messages: None }
+    }
+}
+
+impl WorkQueue {
+    /// Waits for at least one event and returns those at hand, up to `items_max`.
+    ///
+    /// While the server is away this waits; it can be dropped at any await: what was not returned is delivered again.
+    pub async fn next_batch(&mut self, items_max: usize) -> Vec<WorkItem> {
+        loop {
+            let Some(messages) = &mut self.messages else {
+                self.start().await;
+                continue;
+            };
+            let first = tokio::select! {
+                biased;
+                _ = self.connections.changed() => None,
+                message = messages.next() => message,
+            };
+            let Some(Ok(first)) = first else {
+                if let Some(Err(error)) = first {
+                    tracing::debug!(reactor = self.options.name, "read the work queue: {error}");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                self.messages = None;
+                continue;
+            };
+            let mut items: Vec<_> = WorkItem::read(first).into_iter().collect();
+            while items.len() < items_max {
+                match messages.next().now_or_never() {
+                    Some(Some(Ok(message))) => items.extend(WorkItem::read(message)),
+                    Some(Some(Err(_)) | None) => {
+                        self.messages = None;
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            if !items.is_empty() {
+                return items;
+            }
+        }
+    }
+
+    async fn start(&mut self) {
+        self.connections.mark_unchanged();
+        let options = &self.options;
+        let config = pull::Config {
+            durable_name: Some(options.name.to_owned()),
+            filter_subjects: options.aggregate_types.iter().map(|kind| format!("events.{kind}.*")).collect(),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: options.ack_wait,
+            max_ack_pending: options.in_flight_max,
+            ..pull::Config::default()
+        };
+        let started = async {
+            let stream = self.store.connection.jetstream.get_stream_no_info(STREAM).await.map_err(|error| error.to_string())?;
+            // Creating an existing consumer again with the same settings does nothing.
+            let consumer: PullConsumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
+            let batch = usize::try_from(options.in_flight_max).unwrap_or(1).clamp(1, 1_000);
+            let messages = consumer.stream().max_messages_per_batch(batch).heartbeat(Duration::from_secs(5));
+            messages.expires(Duration::from_secs(30)).messages().await.map_err(|error| error.to_string())
+        };
+        match started.await {
+            Ok(messages) => self.messages = Some(messages),
+            Err(error) => {
+                tracing::debug!(reactor = options.name, "open the work queue: {error}");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl WorkItem {
+    fn read(message: Message) -> Option<Self> {
+        let info = message.info().ok()?;
+        let (position, deliveries) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
+        Some(Self { position, deliveries, message })
+    }
+
+    /// The event.
+    pub fn event(&self) -> Result<StoredEvent, DecodeError> {
+        StoredEvent::from_json(&self.message.message.payload)
+    }
+
+    /// The stored bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.message.message.payload
+    }
+
+    /// Done: not to be delivered again. Call it only once what followed from the event is in the log. A lost
+    /// acknowledgement means one more delivery, which must find nothing to do.
+    pub async fn done(self) {
+        if let Err(error) = self.message.ack().await {
+            tracing::debug!(position = self.position, "acknowledge: {error}");
+        }
+    }
+
+    /// Not done: to be delivered again after `pause`.
+    pub async fn again_after(self, pause: Duration) {
+        if let Err(error) = self.message.ack_with(AckKind::Nak(Some(pause))).await {
+            tracing::debug!(position = self.position, "hand back: {error}");
+        }
+    }
+
+    /// Still being worked on: starts `ack_wait` anew.
+    pub async fn in_progress(&self) {
+        if let Err(error) = self.message.ack_with(AckKind::Progress).await {
+            tracing::debug!(position = self.position, "report progress: {error}");
+        }
+    }
+}

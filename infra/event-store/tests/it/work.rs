@@ -1,0 +1,78 @@
+use std::time::Duration;
+
+use event_store::{DeadLetter, WorkQueueOptions};
+
+use crate::{NOW, log, receive};
+
+const OPTIONS: WorkQueueOptions =
+    WorkQueueOptions { name: "tester", aggregate_types: &["stock"], ack_wait: Duration::from_secs(1), in_flight_max: 100 };
+
+#[tokio::test]
+async fn an_item_comes_again_until_it_is_done() {
+    let (_server, store) = log().await;
+    receive(&store, "TEA", 1).await;
+    let mut queue = store.work_queue(OPTIONS);
+    let first = queue.next_batch(10).await.remove(0);
+    assert_eq!((first.position, first.deliveries), (1, 1));
+    drop(first);
+    let again = queue.next_batch(10).await.remove(0);
+    assert_eq!((again.position, again.deliveries), (1, 2));
+    again.again_after(Duration::ZERO).await;
+    let third = queue.next_batch(10).await.remove(0);
+    assert_eq!(third.deliveries, 3);
+    third.done().await;
+    let nothing = tokio::time::timeout(Duration::from_millis(1_500), queue.next_batch(10)).await;
+    assert!(nothing.is_err(), "what is done does not come again");
+}
+
+#[tokio::test]
+async fn a_queue_goes_on_after_the_server_was_killed() {
+    let (mut server, store) = log().await;
+    let mut queue = store.work_queue(OPTIONS);
+    receive(&store, "TEA", 1).await;
+    queue.next_batch(10).await.remove(0).done().await;
+    server.kill();
+    server.start_again().unwrap();
+    receive(&store, "TEA", 1).await;
+    let next = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            let item = queue.next_batch(1).await.remove(0);
+            // The acknowledgement of the first may have been lost with the server.
+            if item.position == 2 {
+                return item;
+            }
+            item.done().await;
+        }
+    });
+    next.await.expect("the queue found the new server");
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_kept_once() {
+    let (server, store) = log().await;
+    let letter = DeadLetter {
+        reactor: "tester".to_owned(),
+        position: 1,
+        event_type: "contrail.stock.received.v1".to_owned(),
+        error_chain: vec!["it cannot be done".to_owned()],
+        attempts: 3,
+        died_at: NOW,
+    };
+    store.put_dead_letter(&letter).await.unwrap();
+    store.put_dead_letter(&letter).await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let mut stream = async_nats::jetstream::new(client).get_stream("DEAD_LETTERS").await.unwrap();
+    assert_eq!(stream.info().await.unwrap().state.messages, 1);
+}
+
+#[tokio::test]
+async fn the_log_refuses_to_forget() {
+    let (server, store) = log().await;
+    receive(&store, "TEA", 1).await;
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream("EVENTS").await.unwrap();
+    assert!(stream.purge().await.is_err());
+    assert!(stream.delete_message(1).await.is_err());
+    store.set_up(1).await.unwrap();
+    assert_eq!(store.head().await.unwrap(), 1, "setting up again changes nothing");
+}
