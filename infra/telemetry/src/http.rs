@@ -1,0 +1,163 @@
+//! The operations routes, and serving HTTP until the drain.
+
+use std::{io, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE},
+    },
+    response::{IntoResponse, Response},
+    routing::get,
+    serve::ListenerExt,
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::{
+    drain::{DRAIN_DEADLINE, Drain},
+    health::Health,
+    metrics::Metrics,
+};
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The routes that every service has:
+///
+/// - `GET /health`: 200 as long as the process answers at all;
+/// - `GET /ready`: 200 if it can serve, else 503; the body names every component and its condition;
+/// - `GET /metrics`: OpenMetrics if the `Accept` header prefers it, else the Prometheus text format.
+pub fn operations(health: Health, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/health", get(alive))
+        .route("/ready", get(ready))
+        .with_state(health)
+        .merge(Router::new().route("/metrics", get(scrape)).with_state(metrics))
+}
+
+/// Serves until the drain starts, then stops accepting, lets the requests in flight finish and returns.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::TimedOut`] if requests are still in flight [`DRAIN_DEADLINE`] after the drain has started; they
+/// end with the runtime.
+pub async fn serve(listener: TcpListener, router: Router, drain: Drain) -> io::Result<()> {
+    serve_with_deadline(listener, router, drain, DRAIN_DEADLINE).await
+}
+
+async fn serve_with_deadline(listener: TcpListener, router: Router, drain: Drain, deadline: Duration) -> io::Result<()> {
+    if let Ok(listen_addr) = listener.local_addr() {
+        info!(%listen_addr, "listening on http://{listen_addr}");
+    }
+    // Answers are small: without this the last packet of one may wait for the client's delayed acknowledgement.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            warn!(%error, "cannot set TCP_NODELAY on a connection");
+        }
+    });
+    let graceful = {
+        let drain = drain.clone();
+        axum::serve(listener, router).with_graceful_shutdown(async move { drain.started().await }).into_future()
+    };
+    let overdue = async {
+        drain.started().await;
+        tokio::time::sleep(deadline).await;
+    };
+    tokio::select! {
+        served = graceful => served,
+        () = overdue => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("drain http requests: some were still in flight after {} s", deadline.as_secs_f64()),
+        )),
+    }
+}
+
+async fn alive() -> impl IntoResponse {
+    ([(CACHE_CONTROL, "no-store")], Json(json!({"status": "alive"})))
+}
+
+async fn ready(State(health): State<Health>) -> impl IntoResponse {
+    let (ready, body) = health.report();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(CACHE_CONTROL, "no-store")], Json(body))
+}
+
+async fn scrape(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
+    if prefers_openmetrics(&headers) {
+        ([(CONTENT_TYPE, OPENMETRICS)], metrics.openmetrics()).into_response()
+    } else {
+        ([(CONTENT_TYPE, PLAIN_TEXT)], metrics.plain_text()).into_response()
+    }
+}
+
+/// Whether the `Accept` header (RFC 9110, section 12.5.1) names OpenMetrics and does not weigh plain text higher.
+/// Wildcards mean plain text, because that is what a person with curl wants to see.
+fn prefers_openmetrics(headers: &HeaderMap) -> bool {
+    let mut openmetrics = 0.0_f32;
+    let mut plain = 0.0_f32;
+    let ranges = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    for range in ranges {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let quality =
+            parts.find_map(|parameter| parameter.strip_prefix("q=")).map_or(1.0, |quality| quality.parse().unwrap_or(0.0));
+        if media.eq_ignore_ascii_case("application/openmetrics-text") {
+            openmetrics = openmetrics.max(quality);
+        } else if media.eq_ignore_ascii_case("text/plain") {
+            plain = plain.max(quality);
+        }
+    }
+    openmetrics > 0.0 && openmetrics >= plain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Arc};
+
+    use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Notify};
+
+    use super::*;
+
+    fn accepting(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(ACCEPT, value.parse().expect("a header value"))])
+    }
+
+    #[test]
+    fn openmetrics_only_for_those_who_ask_for_it() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+                          text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+        assert!(prefers_openmetrics(&accepting(prometheus)));
+        assert!(prefers_openmetrics(&accepting("application/openmetrics-text")));
+        assert!(!prefers_openmetrics(&HeaderMap::new()));
+        assert!(!prefers_openmetrics(&accepting("*/*")));
+        assert!(!prefers_openmetrics(&accepting("application/openmetrics-text;q=0")));
+        assert!(!prefers_openmetrics(&accepting("text/plain, application/openmetrics-text;q=0.5")));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_never_ends_cannot_hold_up_the_drain() {
+        let entered = Arc::new(Notify::new());
+        let signal = Arc::clone(&entered);
+        let stuck = get(move || async move {
+            signal.notify_one();
+            pending::<()>().await;
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound listener");
+        let drain = Drain::manual();
+        let server =
+            tokio::spawn(serve_with_deadline(listener, Router::new().route("/", stuck), drain.clone(), Duration::from_millis(20)));
+        let mut client = TcpStream::connect(address).await.expect("it listens");
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("it reads");
+        entered.notified().await;
+
+        drain.start();
+
+        let error = server.await.expect("no panic").expect_err("it was cut short");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,238 @@
+//! Logs: one JSON object per line on stderr, or readable lines when stderr is a terminal.
+//!
+//! A JSON line has `timestamp`, `level`, `service`, `target` and `message`, and beside them every field of the event
+//! and of the spans around it (the inner one wins). stdout stays free for a command's data.
+
+use std::{error::Error, fmt, io::IsTerminal};
+
+use serde_json::{Map, Value};
+use tracing::{
+    Event, Subscriber, error,
+    field::{Field, Visit},
+    warn,
+};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{
+        FmtContext, FormattedFields,
+        format::{FormatEvent, JsonFields, Writer},
+        time::{FormatTime, SystemTime},
+    },
+    registry::{LookupSpan, Scope},
+};
+
+/// The filter when `RUST_LOG` is not set.
+const DEFAULT_FILTER: &str = "info";
+
+/// The keys of a line that no field can take; a field of such a name is written as `field.<name>`.
+const OWN_KEYS: [&str; 5] = ["timestamp", "level", "service", "target", "message"];
+
+/// Starts logging to stderr under the given service name, filtered by `RUST_LOG` (default `info`).
+///
+/// With JSON lines a panic is logged as one, too. The first call in a process decides; later ones change nothing.
+pub fn init(service: &'static str) {
+    let (filter, mistake) = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(directives) if !directives.trim().is_empty() => match EnvFilter::try_new(&directives) {
+            Ok(filter) => (filter, None),
+            Err(mistake) => (EnvFilter::new(DEFAULT_FILTER), Some(mistake)),
+        },
+        _ => (EnvFilter::new(DEFAULT_FILTER), None),
+    };
+    let to_stderr = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    if std::io::stderr().is_terminal() {
+        // A failure means that a subscriber is there already, which is what "later ones change nothing" promises.
+        let _ = to_stderr.try_init();
+    } else if to_stderr.fmt_fields(JsonFields::new()).event_format(JsonLine { service }).try_init().is_ok() {
+        std::panic::set_hook(Box::new(log_panic));
+    }
+    if let Some(mistake) = mistake {
+        warn!(error = %mistake, "RUST_LOG is not a filter, so it is taken as {DEFAULT_FILTER}: {mistake}");
+    }
+}
+
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| backtrace.to_string());
+    error!(
+        location,
+        backtrace,
+        thread = std::thread::current().name(),
+        "panicked: {}",
+        panic.payload_as_str().unwrap_or("(no text)")
+    );
+}
+
+struct JsonLine {
+    service: &'static str,
+}
+
+impl<S> FormatEvent<S, JsonFields> for JsonLine
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, JsonFields>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Map::new();
+        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
+            let extensions = span.extensions();
+            // The span's fields were formatted as one JSON object when it was entered.
+            if let Some(Ok(Value::Object(own))) =
+                extensions.get::<FormattedFields<JsonFields>>().map(|formatted| serde_json::from_str(&formatted.fields))
+            {
+                fields.extend(own);
+            }
+        }
+        let mut visitor = Collect { fields };
+        event.record(&mut visitor);
+        let mut fields = visitor.fields;
+
+        let mut timestamp = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
+        let metadata = event.metadata();
+        let message = fields.remove("message").unwrap_or_default();
+        let own = [timestamp.into(), metadata.level().as_str().into(), self.service.into(), metadata.target().into(), message];
+        let mut separator = '{';
+        for (key, value) in OWN_KEYS.into_iter().zip(own) {
+            write!(writer, "{separator}\"{key}\":{value}")?;
+            separator = ',';
+        }
+        for (key, value) in fields {
+            let prefix = if OWN_KEYS.contains(&key.as_str()) { "field." } else { "" };
+            write!(writer, ",{}:{value}", Value::String(format!("{prefix}{key}")))?;
+        }
+        writeln!(writer, "}}")
+    }
+}
+
+/// The fields of an event as JSON values.
+struct Collect {
+    fields: Map<String, Value>,
+}
+
+impl Collect {
+    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
+        let name = field.name();
+        self.fields.insert(name.strip_prefix("r#").unwrap_or(name).to_owned(), value.into());
+    }
+}
+
+impl Visit for Collect {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.insert(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.insert(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.insert(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.insert(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.insert(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.insert(field, value);
+    }
+
+    /// The whole chain, because `Display` never repeats its source.
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        let mut chain = value.to_string();
+        let mut source = value.source();
+        while let Some(cause) = source {
+            chain.push_str(": ");
+            chain.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        self.insert(field, chain);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use tracing::{info, info_span};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("one thread").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(write: impl FnOnce()) -> Vec<Value> {
+        let sink = Sink::default();
+        let target = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || target.clone())
+            .fmt_fields(JsonFields::new())
+            .event_format(JsonLine { service: "test" })
+            .finish();
+        tracing::subscriber::with_default(subscriber, write);
+        let bytes = sink.0.lock().expect("one thread").clone();
+        String::from_utf8(bytes)
+            .expect("utf-8")
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+            .collect()
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("charge the card")]
+    struct ChargeError {
+        #[source]
+        source: io::Error,
+    }
+
+    #[test]
+    fn fields_of_event_and_spans_lie_beside_the_message() {
+        let lines = logged(|| {
+            let outer = info_span!("request", trace_id = "abc", attempt = 1);
+            let _outer = outer.enter();
+            let inner = info_span!("charge", order_id = %"o-1");
+            let _inner = inner.enter();
+            let (attempt, odd) = (2, "a\n\"b\"");
+            info!(attempt, odd, level = "mine", r#type = true, "charged o-1");
+        });
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(line["service"], "test");
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["message"], "charged o-1");
+        assert_eq!(line["target"], "telemetry::logs::tests");
+        assert_eq!(line["trace_id"], "abc");
+        assert_eq!(line["order_id"], "o-1");
+        assert_eq!(line["attempt"], 2);
+        assert_eq!(line["odd"], "a\n\"b\"");
+        assert_eq!(line["field.level"], "mine");
+        assert_eq!(line["type"], true);
+        let timestamp = line["timestamp"].as_str().expect("a timestamp");
+        assert!(timestamp.ends_with('Z') && timestamp.contains('T'), "{timestamp}");
+    }
+
+    #[test]
+    fn an_error_is_logged_with_its_causes() {
+        let lines = logged(|| {
+            let failed = ChargeError { source: io::Error::other("connection reset") };
+            error!(error = &failed as &dyn Error, "cannot charge");
+        });
+        assert_eq!(lines[0]["error"], "charge the card: connection reset");
+    }
+}
