@@ -1,0 +1,96 @@
+//! The routes and what surrounds them.
+
+use axum::{
+    Router,
+    http::{HeaderValue, Method, Uri, header::CONTENT_TYPE},
+    middleware::from_fn_with_state,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use event_store::JetStreamEventStore;
+use telemetry::{drain::Drain, health::Health, metrics::Metrics};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{
+    admission::{Admission, admit},
+    docs,
+    limits::Limits,
+    observe::{RequestMetrics, observe},
+    openapi, orders,
+    problem::{Code, Problem},
+    stock,
+};
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    pub(crate) store: JetStreamEventStore,
+}
+
+/// The whole HTTP surface of the service. `health` and `metrics` are served, not changed, except that requests are counted.
+pub fn router(store: JetStreamEventStore, health: Health, metrics: Metrics, drain: Drain, limits: &Limits) -> Router {
+    let (commands, _) = documented_routes().split_for_parts();
+    let admission = Admission::new(limits, drain);
+    let request_metrics = RequestMetrics::new(&metrics);
+    let routes = Router::new()
+        .merge(commands.with_state(Api { store }).route_layer(from_fn_with_state(admission, admit)))
+        .route("/openapi.json", get(openapi_json))
+        .merge(docs::routes())
+        .merge(telemetry::http::operations(health, metrics));
+    surround(routes, request_metrics)
+}
+
+/// What every answer has, also the one to an unknown route or after a panic.
+fn surround(routes: Router, request_metrics: RequestMetrics) -> Router {
+    routes
+        .fallback(route_not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(request_metrics, observe))
+}
+
+/// The routes that the OpenAPI document describes from their own annotations.
+pub(crate) fn documented_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().merge(orders::routes()).merge(stock::routes())
+}
+
+async fn openapi_json() -> impl IntoResponse {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi::json())
+}
+
+async fn route_not_found(uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::new(Code::RouteNotFound, format!("nothing is served at {path}; /openapi.json lists what is"))
+}
+
+/// The router adds `Allow`.
+async fn method_not_allowed(method: Method) -> Problem {
+    Problem::new(Code::MethodNotAllowed, format!("{method} is not possible here; the Allow header lists what is"))
+}
+
+/// The panic itself is logged by the process's panic hook.
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    Problem::new(Code::Internal, "an unexpected error; it is in the log under this trace_id").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::Request};
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_masked_500() {
+        let routes = Router::new().route("/", get(async || -> Response { panic!("the secret reason") }));
+        let router = surround(routes, RequestMetrics::new(&Metrics::new("test")));
+        let response = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains("\"code\":\"internal\"") && !body.contains("secret"), "{body}");
+    }
+}

@@ -1,0 +1,247 @@
+//! A command over HTTP: read, recognised if it is a retry, decided on the log, answered.
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, Request as HttpRequest},
+    http::{HeaderMap, header::CONTENT_TYPE},
+};
+use bytes::{Bytes, BytesMut};
+use cqrs_es::Aggregate;
+use domain::{EventPayload, RecentRequests, Request, RequestMemory, order::Order, stock::Stock};
+use event_store::{EventContext, JetStreamEventStore, Loaded};
+use http_body_util::BodyExt as _;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    context::{RequestContext, new_id},
+    fields::{Fields, read_object},
+    idempotency::{IdempotencyKey, digest},
+    limits::BODY_BYTES_MAX,
+    log::unavailable,
+    precondition::IfMatch,
+    problem::{Code, FieldError, FieldErrors, Problem},
+};
+
+/// CloudEvents `source` of everything that this service appends.
+pub(crate) const SOURCE: &str = "/contrail/command-api";
+/// Who asks, as long as nobody has to say who they are (DESIGN §14: `AUTH_DISABLED`).
+pub(crate) const ANONYMOUS: &str = "anonymous";
+/// How much of a body that is too long is read and thrown away, in bytes, so that a client that is still sending it gets to
+/// read the answer.
+const BODY_DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a command's body holds.
+pub(crate) trait CommandBody: Sized + Send {
+    /// Method and path; part of every digest in the log, so it never changes.
+    const ROUTE: &'static str;
+    /// Whether the command begins its aggregate: then the aggregate's first event is the one that answered it, and
+    /// `If-Match` has nothing to match.
+    const BEGINS_AGGREGATE: bool = false;
+    /// Whether no body at all is the same as `{}`.
+    const MAY_BE_EMPTY: bool = false;
+
+    /// Reads the body's fields, noting all that is wrong.
+    fn read(fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+/// A command whose every part is well formed.
+#[derive(Debug)]
+pub(crate) struct Command<B> {
+    /// What it asks.
+    pub(crate) body: B,
+    /// The client's name for it.
+    pub(crate) key: IdempotencyKey,
+    digest: String,
+    if_match: Option<IfMatch>,
+    context: RequestContext,
+}
+
+impl<B: CommandBody, S: Send + Sync> FromRequest<S> for Command<B> {
+    type Rejection = Problem;
+
+    async fn from_request(request: HttpRequest, state: &S) -> Result<Self, Problem> {
+        use axum::extract::FromRequestParts as _;
+
+        let (mut parts, body) = request.into_parts();
+        let context = RequestContext::from_request_parts(&mut parts, state).await?;
+        // The body comes first: a client that is still sending does not read an answer.
+        let bytes = read_body(body).await?;
+        let (key, if_match) = read_headers::<B>(&parts.headers)?;
+        let value = parse::<B>(&parts.headers, &bytes)?;
+        let mut errors = FieldErrors::default();
+        let body = read_object(&value, String::new(), &mut errors, B::read);
+        let body = errors.finish(Code::InvalidFields, body)?;
+        Ok(Self { body, key, digest: digest(B::ROUTE, &value), if_match, context })
+    }
+}
+
+/// The whole body, if it is no longer than [`BODY_BYTES_MAX`].
+async fn read_body(mut body: Body) -> Result<Bytes, Problem> {
+    let mut bytes = BytesMut::new();
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::new(Code::InvalidJson, "the body did not arrive as a whole"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= BODY_BYTES_MAX {
+            bytes.extend_from_slice(&data);
+        } else if length > BODY_DISCARDED_BYTES_MAX {
+            break;
+        }
+    }
+    if length > BODY_BYTES_MAX {
+        return Err(Problem::new(Code::ContentTooLarge, format!("the body is longer than {BODY_BYTES_MAX} bytes")));
+    }
+    Ok(bytes.freeze())
+}
+
+fn read_headers<B: CommandBody>(headers: &HeaderMap) -> Result<(IdempotencyKey, Option<IfMatch>), Problem> {
+    let mut errors = FieldErrors::default();
+    let mut note = |error: FieldError| errors.push(error);
+    let key = IdempotencyKey::read(headers).map_err(&mut note).ok();
+    let if_match = if B::BEGINS_AGGREGATE { Some(None) } else { IfMatch::read(headers).map_err(&mut note).ok() };
+    errors.finish(Code::InvalidHeader, key.zip(if_match))
+}
+
+fn parse<B: CommandBody>(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Problem> {
+    if B::MAY_BE_EMPTY && bytes.is_empty() {
+        return Ok(Value::Object(Map::new()));
+    }
+    if !is_json(headers) {
+        return Err(Problem::new(Code::UnsupportedMediaType, "send the body with Content-Type: application/json"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| Problem {
+        code: Code::InvalidJson,
+        detail: format!("the body is not JSON: {error}"),
+        errors: vec![FieldError::syntax(&error)],
+    })
+}
+
+/// `application/json`, with any parameters but another charset than UTF-8, which JSON does not have (RFC 8259, section 8.1).
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let mut parts = value.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"));
+    let is_utf8 = parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, charset)) if name.eq_ignore_ascii_case("charset") => charset.trim_matches('"').eq_ignore_ascii_case("utf-8"),
+        _ => true,
+    });
+    is_json && is_utf8
+}
+
+/// An aggregate that remembers which requests led to it.
+pub(crate) trait Remembers: Aggregate<Event: EventPayload> + Clone {
+    /// The last of them.
+    fn requests(&self) -> &RecentRequests;
+}
+
+impl Remembers for Order {
+    fn requests(&self) -> &RecentRequests {
+        &self.requests
+    }
+}
+
+impl Remembers for Stock {
+    fn requests(&self) -> &RecentRequests {
+        &self.requests
+    }
+}
+
+/// What a command came to: the aggregate as the answer has to describe it.
+#[derive(Debug)]
+pub(crate) struct Outcome<A> {
+    /// The aggregate right after the command.
+    pub(crate) aggregate: A,
+    /// Its version then.
+    pub(crate) version: u64,
+    /// The position of its last event then.
+    pub(crate) position: u64,
+    /// Whether the command had been carried out before, and this is what was answered then.
+    pub(crate) replayed: bool,
+}
+
+impl<B: CommandBody> Command<B> {
+    /// Holds `If-Match` against the version that the command is decided on.
+    pub(crate) fn check_precondition(&self, version: u64) -> Result<(), Problem> {
+        self.if_match.as_ref().map_or(Ok(()), |if_match| if_match.check(version))
+    }
+
+    /// Decides the command on aggregate `id` and appends what was decided.
+    ///
+    /// A request that was carried out before is answered from the log as it was then, whatever happened since, and is not
+    /// decided on again. `decide` gets the aggregate and the request to remember; it may run more than once.
+    pub(crate) async fn carry_out<A: Remembers>(
+        &self,
+        store: &JetStreamEventStore,
+        id: &str,
+        now: OffsetDateTime,
+        mut decide: impl FnMut(&Loaded<A>, Request) -> Result<Vec<A::Event>, Problem>,
+    ) -> Result<Outcome<A>, Problem> {
+        let request = Request { id: self.key.request_id(A::TYPE, id), digest: self.digest.clone() };
+        let context = self.event_context(&request, now);
+        let executed = store.execute(id, &context, |loaded: &Loaded<A>| {
+            match loaded.aggregate.requests().look_up(&request) {
+                RequestMemory::Repeated => return Ok(Vec::new()),
+                RequestMemory::KeyReused => return Err(key_reused()),
+                RequestMemory::New => {}
+            }
+            decide(loaded, request.clone())
+        });
+        let executed = executed.await.map_err(crate::log::execute_problem)?;
+        let (version, position) = (executed.version, executed.position);
+        if executed.appended == 0 && executed.aggregate.requests().look_up(&request) == RequestMemory::Repeated {
+            return self.first_answer(store, id, &request).await;
+        }
+        Ok(Outcome { aggregate: executed.aggregate, version, position, replayed: false })
+    }
+
+    /// The aggregate as it was when `request` was first answered.
+    async fn first_answer<A: Remembers>(
+        &self,
+        store: &JetStreamEventStore,
+        id: &str,
+        request: &Request,
+    ) -> Result<Outcome<A>, Problem> {
+        let version = if B::BEGINS_AGGREGATE {
+            1
+        } else {
+            let events = store.events_of(A::TYPE, id).await.map_err(crate::log::load_problem)?;
+            let answer = events.iter().rev().find(|recorded| recorded.event.metadata.event_id == request.id);
+            // The aggregate remembers the request, so its event is in the log; a server that does not have it yet is behind.
+            answer.ok_or_else(|| unavailable("a replica of the log is behind"))?.event.metadata.version
+        };
+        let Loaded { aggregate, version: found, position } =
+            store.load_at::<A>(id, version).await.map_err(crate::log::load_problem)?;
+        if found != version {
+            return Err(unavailable("a replica of the log is behind"));
+        }
+        Ok(Outcome { aggregate, version, position, replayed: true })
+    }
+
+    fn event_context(&self, request: &Request, now: OffsetDateTime) -> EventContext {
+        // An event that begins its aggregate is found again as the first one. Any other is found again by its id.
+        let event_id: Uuid = if B::BEGINS_AGGREGATE { new_id() } else { request.id };
+        EventContext {
+            source: SOURCE,
+            event_id: Some(event_id),
+            correlation_id: self.context.correlation_id.clone().unwrap_or_else(|| event_id.to_string()),
+            causation_id: None,
+            actor: Some(ANONYMOUS.to_owned()),
+            traceparent: Some(self.context.trace.traceparent().to_owned()),
+            time: now,
+        }
+    }
+}
+
+fn key_reused() -> Problem {
+    Problem::new(Code::IdempotencyKeyReused, "this Idempotency-Key was used before for a different request; nothing was changed")
+}
+
+/// The time, to the microsecond: Postgres keeps no more, and an event must not lose by being projected.
+#[expect(clippy::disallowed_methods, reason = "the edge where a request becomes a command")]
+pub(crate) fn now() -> OffsetDateTime {
+    let now = OffsetDateTime::now_utc();
+    now.replace_microsecond(now.microsecond()).expect("the microsecond of a time is a microsecond")
+}

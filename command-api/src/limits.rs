@@ -1,0 +1,39 @@
+//! Every limit of the API in one place. The limits of orders and stock themselves are `domain`'s.
+
+use std::time::Duration;
+
+/// Longest request body, in bytes; a longer one is answered 413.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Longest sum of all header names and values, in bytes; more is answered 431.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Longest path and query, in bytes; a longer one is answered 414.
+pub const URI_BYTES_MAX: usize = 4 * 1024;
+/// Longest `Idempotency-Key`, in characters, without its quotes.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// Longest `X-Request-Id` and `X-Correlation-Id` that are taken over, in characters.
+pub const REQUEST_ID_CHARS_MAX: usize = 128;
+/// Most mistakes that one answer lists; a body can hold many more.
+pub const FIELD_ERRORS_MAX: usize = 100;
+/// Most commands and queries that are worked on at the same time; one more is answered 503.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
+/// How long a request may take, its body's arrival included, in seconds; then it is answered 503.
+pub const REQUEST_DEADLINE_S: u64 = 10;
+/// What `Retry-After` says, in seconds: a dependency, a free slot or another instance is usually back by then.
+pub const RETRY_AFTER_S: u64 = 1;
+/// Pause between two looks at the log for `/ready`, in seconds.
+pub const READINESS_INTERVAL_S: u64 = 1;
+
+/// The limits that a test sets lower than production does.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// See [`REQUESTS_IN_FLIGHT_MAX`].
+    pub requests_in_flight_max: usize,
+    /// See [`REQUEST_DEADLINE_S`].
+    pub request_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX, request_deadline: Duration::from_secs(REQUEST_DEADLINE_S) }
+    }
+}

@@ -1,0 +1,53 @@
+//! `command-api`: logs, settings, store, router, serve, drain.
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use command_api::{
+    api,
+    limits::Limits,
+    openapi, readiness,
+    settings::{Arguments, Settings, Task},
+};
+use event_store::JetStreamEventStore;
+use telemetry::{drain::Drain, exit::Exit, health::Health, http, logs, metrics::Metrics};
+use tokio::net::TcpListener;
+
+const SERVICE: &str = "command-api";
+
+#[tokio::main]
+async fn main() -> Exit {
+    let arguments = Arguments::parse();
+    if let Some(Task::Openapi) = arguments.task() {
+        print!("{}", openapi::json());
+        return Exit::Done;
+    }
+    logs::init(SERVICE);
+    let settings = match arguments.settings() {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("{error}");
+            return Exit::Usage;
+        }
+    };
+    match serve(settings).await {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "{SERVICE} failed");
+            Exit::Failed
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let (health, metrics, drain) = (Health::new(SERVICE), Metrics::new(SERVICE), Drain::on_signals());
+    health.drain_with(&drain);
+
+    let listener = TcpListener::bind(settings.listen_addr).await;
+    let listener = listener.with_context(|| format!("listen on {}", settings.listen_addr))?;
+    let store = JetStreamEventStore::connect(&settings.nats_url, SERVICE).await?;
+    let watch = tokio::spawn(readiness::watch(store.clone(), health.component("nats"), drain.clone()));
+
+    let router = api::router(store, health, metrics, drain.clone(), &Limits::default());
+    http::serve(listener, router, drain).await.context("serve HTTP")?;
+    watch.await.context("watch the log")
+}

@@ -1,0 +1,333 @@
+//! The OpenAPI 3.1 document.
+//!
+//! Paths, bodies and schemas come from the handlers' own annotations. What is the same for many routes is added here from the
+//! same constants and the same [`Code`]s that the routes answer with: headers, and every problem that can occur.
+
+use std::{collections::BTreeMap, sync::OnceLock};
+
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+
+use crate::{
+    api::documented_routes,
+    limits::{IDEMPOTENCY_KEY_CHARS_MAX, REQUEST_ID_CHARS_MAX, RETRY_AFTER_S},
+    problem::{Code, FIELD_ERROR_CODES, PROBLEM_CONTENT_TYPE, ProblemDocument},
+};
+
+const DESCRIPTION: &str = "Commands to the Contrail order backbone: place, cancel, ship and deliver orders; receive and adjust stock.
+
+Every POST needs an `Idempotency-Key`. The same key with the same body gets the first answer again, with `Idempotent-Replayed: true`; \
+the same key with another body gets 422. Texts are not blank and hold no control characters; their length is limited in bytes of UTF-8. \
+A command answered with 2xx is in the log and will not be lost.
+
+Every error is `application/problem+json` (RFC 9457). A path that is not listed here is answered 404 `route-not-found`, a method that \
+is not listed 405 `method-not-allowed` with an `Allow` header.";
+
+/// The base that the routes' annotations are added to.
+#[derive(OpenApi)]
+#[openapi(components(schemas(ProblemDocument)))]
+struct Base;
+
+/// The document as pretty JSON, made once.
+pub fn json() -> &'static str {
+    static JSON: OnceLock<String> = OnceLock::new();
+    JSON.get_or_init(|| {
+        let pretty = serde_json::to_string_pretty(&document()).expect("a JSON value always serializes");
+        pretty + "\n"
+    })
+}
+
+/// The document.
+pub fn document() -> Value {
+    let annotated = Base::openapi().merge_from(documented_routes().into_openapi());
+    let mut document = serde_json::to_value(annotated).expect("an OpenAPI document has string keys only");
+    document["info"] = json!({
+        "title": "Contrail command API",
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": DESCRIPTION,
+        "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+    });
+    document["servers"] = json!([{"url": "/", "description": "The host that serves this document"}]);
+    document["tags"] = json!([
+        {"name": "orders", "description": "An order, from the checkout to the doorstep."},
+        {"name": "stock", "description": "What is on the shelf, and how much of it is promised."},
+        {"name": "operations", "description": "For those who run the service."},
+    ]);
+    for (path, item) in operations() {
+        document["paths"][path] = item;
+    }
+    let paths = document["paths"].as_object_mut().expect("paths are an object");
+    for (path, item) in paths {
+        for (method, operation) in item.as_object_mut().expect("a path item is an object") {
+            complete(path, method, operation);
+        }
+    }
+    complete_schemas(&mut document);
+    document["components"]["examples"] = Code::ALL.iter().map(|code| (code.as_str().to_owned(), problem_example(*code))).collect();
+    document["components"]["parameters"] = parameters();
+    document["components"]["headers"] = headers();
+    document
+}
+
+/// The routes that every service has, and those of this document.
+fn operations() -> [(&'static str, Value); 6] {
+    let get = |id: &str, summary: &str, responses: Value| json!({"get": {"operationId": id, "summary": summary, "tags": ["operations"], "responses": responses}});
+    let text = |description: &str, media_type: &str| json!({"200": {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}});
+    let readiness = json!({
+        "type": "object", "required": ["ready", "draining", "components"],
+        "properties": {
+            "ready": {"type": "boolean"}, "draining": {"type": "boolean"},
+            "components": {"type": "object", "additionalProperties": {
+                "type": "object", "required": ["ready", "detail"],
+                "properties": {"ready": {"type": "boolean"}, "detail": {"type": "string"}},
+            }},
+        },
+    });
+    let ready = |ready: bool, description: &str, detail: &str| {
+        let example = json!({"ready": ready, "draining": false, "components": {"nats": {"ready": ready, "detail": detail}}});
+        json!({"description": description, "content": {"application/json": {"schema": readiness, "example": example}}})
+    };
+    let alive = json!({
+        "type": "object", "required": ["status"], "properties": {"status": {"type": "string", "const": "alive"}},
+    });
+    let alive = json!({"200": {
+        "description": "It answers.",
+        "content": {"application/json": {"schema": alive, "example": {"status": "alive"}}},
+    }});
+    [
+        ("/health", get("health", "Whether the process answers at all", alive)),
+        (
+            "/ready",
+            get(
+                "ready",
+                "Whether commands can be served",
+                json!({
+                    "200": ready(true, "They can.", ""),
+                    "503": ready(false, "They cannot; the body says why.", "waiting for the NATS server"),
+                }),
+            ),
+        ),
+        ("/metrics", get("metrics", "Prometheus or OpenMetrics text", text("Every metric.", "text/plain"))),
+        (
+            "/openapi.json",
+            get(
+                "openapi",
+                "This document",
+                json!({"200": {"description": "OpenAPI 3.1.", "content": {"application/json": {"schema": {"type": "object"}}}}}),
+            ),
+        ),
+        ("/docs", get("docs", "This document for people", text("A page.", "text/html"))),
+        ("/problems/{code}", get("problem", "What a kind of problem means", text("An explanation.", "text/plain"))),
+    ]
+}
+
+/// What the annotations cannot say of schemas: that unknown fields are refused, and which codes there are.
+fn complete_schemas(document: &mut Value) {
+    let bodies = document["paths"].as_object().expect("paths are an object").values();
+    let bodies = bodies.filter_map(|item| item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str());
+    let mut requested: Vec<String> = bodies.map(schema_name).collect();
+    let schemas = document["components"]["schemas"].as_object_mut().expect("there are schemas");
+    while let Some(name) = requested.pop() {
+        let schema = &mut schemas[&name];
+        schema["additionalProperties"] = json!(false);
+        let properties = schema["properties"].as_object().into_iter().flatten().map(|(_, property)| property);
+        let nested = properties.flat_map(|property| [&property["$ref"], &property["items"]["$ref"]]);
+        requested.extend(nested.filter_map(Value::as_str).map(schema_name));
+    }
+    schemas["Problem"]["properties"]["code"]["enum"] = Code::ALL.iter().map(|code| code.as_str()).collect();
+    schemas["FieldError"]["properties"]["code"]["enum"] = FIELD_ERROR_CODES.into();
+}
+
+fn schema_name(reference: &str) -> String {
+    reference.rsplit('/').next().unwrap_or(reference).to_owned()
+}
+
+/// Adds what an operation has in common with others.
+fn complete(path: &str, method: &str, operation: &mut Value) {
+    let is_api = path.starts_with("/v1/");
+    let (is_command, begins_aggregate) = (method == "post", path == "/v1/orders");
+    let mut parameters: Vec<Value> = path_parameters(path);
+    let mut refer = |name: &str| parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
+    if is_command {
+        refer("IdempotencyKey");
+        if !begins_aggregate {
+            refer("IfMatch");
+        }
+        refer("CorrelationId");
+    } else if is_api {
+        refer("IfNoneMatch");
+    }
+    refer("RequestId");
+    if is_api {
+        refer("Traceparent");
+    }
+    operation["parameters"] = parameters.into();
+    if path.ends_with("/deliver") {
+        operation["requestBody"]["required"] = json!(false);
+    }
+
+    let responses = operation["responses"].as_object_mut().expect("responses are an object");
+    for response in responses.values_mut() {
+        let mut names = vec!["X-Request-Id", "Cache-Control"];
+        names.extend(is_api.then_some("ETag"));
+        names.extend(is_command.then_some("Idempotent-Replayed"));
+        names.extend((is_command && begins_aggregate).then_some("Location"));
+        response["headers"] = header_references(&names);
+    }
+    if is_api && !is_command {
+        let headers = header_references(&["X-Request-Id", "Cache-Control", "ETag"]);
+        let not_modified = json!({"description": "The client has this version already.", "headers": headers});
+        responses.insert("304".to_owned(), not_modified);
+    }
+    for (status, codes) in problems_by_status(path, is_api, is_command) {
+        // `/ready` answers 503 in its own words.
+        responses.entry(status.to_string()).or_insert_with(|| problem_response(&codes));
+    }
+}
+
+/// Every problem that an operation can answer with.
+fn problems_by_status(path: &str, is_api: bool, is_command: bool) -> BTreeMap<u16, Vec<Code>> {
+    let mut codes = vec![Code::UriTooLong, Code::HeadersTooLarge, Code::Internal];
+    if path == "/problems/{code}" {
+        codes.push(Code::RouteNotFound);
+    }
+    if is_api {
+        codes.extend([Code::Unavailable, Code::Overloaded, Code::Draining, Code::DeadlineExceeded]);
+    }
+    if path.contains('{') && is_api {
+        codes.push(Code::InvalidParameter);
+    }
+    if is_command {
+        codes.extend([Code::InvalidHeader, Code::InvalidJson, Code::ContentTooLarge, Code::UnsupportedMediaType]);
+        codes.extend([Code::InvalidFields, Code::IdempotencyKeyReused, Code::Conflict]);
+    }
+    if is_command && path.contains('{') {
+        codes.push(Code::PreconditionFailed);
+    }
+    match (path.starts_with("/v1/orders/"), path.starts_with("/v1/stock/"), is_command) {
+        (true, _, true) => codes.extend([Code::OrderNotFound, Code::IllegalTransition]),
+        (true, _, false) => codes.push(Code::OrderNotFound),
+        (_, true, true) => codes.push(Code::StockBounds),
+        (_, true, false) => codes.push(Code::StockNotFound),
+        _ => {}
+    }
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
+        by_status.entry(code.status().as_u16()).or_default().push(*code);
+    }
+    by_status
+}
+
+fn problem_response(codes: &[Code]) -> Value {
+    let titles: Vec<_> = codes.iter().map(|code| code.title()).collect();
+    let example = |code: &Code| (code.as_str().to_owned(), json!({"$ref": format!("#/components/examples/{}", code.as_str())}));
+    let examples: Map<String, Value> = codes.iter().map(example).collect();
+    let mut headers = vec!["X-Request-Id", "Cache-Control"];
+    headers.extend(codes.iter().all(|code| code.has_retry_after()).then_some("Retry-After"));
+    let mut headers = header_references(&headers);
+    if codes.contains(&Code::Conflict) {
+        headers["Retry-After"] = json!({"$ref": "#/components/headers/Retry-After-Conflict"});
+    }
+    json!({
+        "description": format!("{}.", titles.join("; or: ")),
+        "headers": headers,
+        "content": {PROBLEM_CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
+    })
+}
+
+fn problem_example(code: Code) -> Value {
+    let errors = match code {
+        Code::InvalidParameter => json!([{
+            "parameter": "sku", "detail": "a SKU must be 1 to 64 letters, digits, '_' or '-', not \"a.b\"", "code": "wrong-format",
+        }]),
+        Code::InvalidHeader => {
+            json!([{"header": "Idempotency-Key", "detail": "is missing; every POST needs one", "code": "missing"}])
+        }
+        Code::InvalidJson => json!([{
+            "pointer": "", "detail": "expected `,` or `}` at line 3 column 5", "code": "syntax", "line": 3, "column": 5,
+        }]),
+        Code::InvalidFields => json!([
+            {"pointer": "/customer/email", "detail": "is missing", "code": "missing"},
+            {"pointer": "/lines/0/quantity", "detail": "must be 1 to 1000000", "code": "out-of-range"},
+        ]),
+        _ => json!([]),
+    };
+    let value = json!({
+        "type": format!("/problems/{}", code.as_str()), "title": code.title(), "status": code.status().as_u16(),
+        "detail": code.explanation(), "code": code.as_str(), "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "errors": errors,
+    });
+    json!({"summary": code.title(), "description": code.explanation(), "value": value})
+}
+
+fn path_parameters(path: &str) -> Vec<Value> {
+    let parameter = |name: &str, description: &str, schema: Value, example: &str| json!({"name": name, "in": "path", "required": true, "description": description, "schema": schema, "example": example});
+    if path.contains("{id}") {
+        let schema = json!({"type": "string", "format": "uuid", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"});
+        vec![parameter("id", "The order's id.", schema, "3b0e4f6c-5d2a-5c1e-8f7b-0a9d8c7b6a50")]
+    } else if path.contains("{sku}") {
+        let schema = json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"});
+        vec![parameter("sku", "The stock keeping unit.", schema, "TEA-1")]
+    } else if path.contains("{code}") {
+        let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        vec![parameter("code", "The problem's code.", json!({"type": "string", "enum": codes}), "invalid-fields")]
+    } else {
+        vec![]
+    }
+}
+
+/// The request headers.
+fn parameters() -> Value {
+    let header = |name: &str, required: bool, description: &str, schema: Value, example: &str| json!({"name": name, "in": "header", "required": required, "description": description, "schema": schema, "example": example});
+    let name = json!({"type": "string", "minLength": 1, "maxLength": REQUEST_ID_CHARS_MAX, "pattern": "^[!-~]+$"});
+    // A quoted key is two characters longer, and each of its characters may need an escape.
+    let key = json!({"type": "string", "minLength": 1, "maxLength": 2 * IDEMPOTENCY_KEY_CHARS_MAX + 2, "pattern": "^[!-~]+$"});
+    json!({
+        "IdempotencyKey": header(
+            "Idempotency-Key", true,
+            "The client's name for this command: 1 to 255 visible ASCII characters, bare or as a quoted string. Send the same key \
+             with every retry.",
+            key, "order-4711",
+        ),
+        "IfMatch": header(
+            "If-Match", false,
+            "Carry the command out only on one of these versions: entity tags as `ETag` gave them, or `*`. A retry of a command that \
+             was carried out is answered whatever it says.",
+            json!({"type": "string"}), "\"3\"",
+        ),
+        "IfNoneMatch": header(
+            "If-None-Match", false, "Answer 304 if the version is still one of these.", json!({"type": "string"}), "\"3\"",
+        ),
+        "RequestId": header("X-Request-Id", false, "The client's name for this request; it comes back with the answer.", name.clone(), "r-1"),
+        "CorrelationId": header(
+            "X-Correlation-Id", false, "The client's name for the story that the command belongs to; kept with the event.", name, "cart-99",
+        ),
+        "Traceparent": header(
+            "traceparent", false, "W3C Trace Context; kept with the event, and its trace id names problems.",
+            json!({"type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"}),
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ),
+    })
+}
+
+/// The response headers.
+fn headers() -> Value {
+    let header = |description: &str, required: bool, schema: Value, example: Value| json!({"description": description, "required": required, "schema": schema, "example": example});
+    let string = json!({"type": "string"});
+    json!({
+        "ETag": header("The version, quoted.", true, json!({"type": "string", "pattern": "^\"[0-9]+\"$"}), json!("\"3\"")),
+        "Location": header("The order's path.", true, json!({"type": "string", "format": "uri-reference"}),
+            json!("/v1/orders/3b0e4f6c-5d2a-5c1e-8f7b-0a9d8c7b6a50")),
+        "Idempotent-Replayed": header("Present if this is the first answer again.", false, json!({"type": "string", "const": "true"}),
+            json!("true")),
+        "Retry-After": header("Seconds until a retry makes sense.", true, json!({"type": "integer", "minimum": 0}), json!(RETRY_AFTER_S)),
+        "Retry-After-Conflict": header("Seconds until a retry makes sense; only with the code `conflict`.", false,
+            json!({"type": "integer", "minimum": 0}), json!(RETRY_AFTER_S)),
+        "X-Request-Id": header("The request's `X-Request-Id`, or a new one.", true, string.clone(), json!("r-1")),
+        "Cache-Control": header("Answers are never cached.", true, string, json!("no-store")),
+    })
+}
+
+fn header_references(names: &[&str]) -> Value {
+    let reference = |name: &&str| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")}));
+    Value::Object(names.iter().map(reference).collect())
+}

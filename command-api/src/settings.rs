@@ -1,0 +1,75 @@
+//! What the process is told by flags and environment.
+
+use std::net::SocketAddr;
+
+use clap::{Parser, Subcommand};
+use telemetry::settings::{Mistakes, SettingsError, bool_flag, listen_addr, nats_url};
+
+/// The command API of Contrail: HTTP in, events out.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Arguments {
+    /// NATS server(s) that hold the log, for example nats://127.0.0.1:4222
+    #[arg(long, env = "NATS_URL", hide_env_values = true)]
+    nats_url: Option<String>,
+    /// host:port to listen on
+    #[arg(long, env = "LISTEN_ADDR")]
+    listen_addr: Option<String>,
+    /// Must be true: callers are not asked who they are, so only this machine may call
+    #[arg(long, env = "AUTH_DISABLED", num_args = 0..=1, default_missing_value = "true")]
+    auth_disabled: Option<String>,
+    /// Keys of callers' tokens; not supported yet
+    #[arg(long, env = "AUTH_JWKS", hide = true, hide_env_values = true)]
+    auth_jwks: Option<String>,
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+/// What to do instead of serving.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Task {
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+/// Everything the service needs to know, checked.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where the log is.
+    pub nats_url: String,
+    /// Where to listen.
+    pub listen_addr: SocketAddr,
+}
+
+impl Arguments {
+    /// What to do instead of serving, if anything.
+    pub fn task(&self) -> Option<Task> {
+        self.task
+    }
+
+    /// Checks everything, and lists everything that is wrong.
+    pub fn settings(self) -> Result<Settings, SettingsError> {
+        let mut mistakes = Mistakes::new();
+        let nats_url = mistakes.required("NATS_URL", self.nats_url, nats_url);
+        let listen_addr = mistakes.required("LISTEN_ADDR", self.listen_addr, listen_addr);
+        let has_jwks = self.auth_jwks.is_some_and(|jwks| !jwks.trim().is_empty());
+        if has_jwks {
+            mistakes.add("AUTH_JWKS: is not supported yet; leave it out and set AUTH_DISABLED=true");
+        }
+        match self.auth_disabled.as_deref().map(str::trim).filter(|value| !value.is_empty()).map(bool_flag) {
+            Some(Ok(true)) => {}
+            Some(Err(mistake)) => mistakes.add(format!("AUTH_DISABLED: {mistake}")),
+            None | Some(Ok(false)) if has_jwks => {}
+            None | Some(Ok(false)) => mistakes.add("AUTH_DISABLED: must be true, because there is no key to check callers with"),
+        }
+        if listen_addr.is_some_and(|address| !address.ip().is_loopback()) {
+            mistakes
+                .add("LISTEN_ADDR: must be a loopback address such as 127.0.0.1:8080, because callers are not asked who they are");
+        }
+        mistakes.finish()?;
+        Ok(Settings {
+            nats_url: nats_url.expect("finish() refuses a missing setting"),
+            listen_addr: listen_addr.expect("finish() refuses a missing setting"),
+        })
+    }
+}

@@ -1,0 +1,20 @@
+//! The command API over real HTTP, against a real nats-server.
+
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
+
+mod contract;
+mod server;
+
+mod orders;
+mod stock;
+
+mod idempotency;
+mod preconditions;
+
+mod problems;
+mod requests;
+
+mod outages;
+
+mod documents;
+mod process;
