@@ -1,0 +1,191 @@
+//! A private nats-server with JetStream.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
+
+use crate::process::{Launch, Lifetime, Process};
+use crate::scratch::Scratch;
+use crate::{Durability, port, probe, toolchain};
+
+const TEMPLATE: &str = include_str!("../../nats/local.conf");
+/// A server with a large log needs time to check it.
+const START_DEADLINE: Duration = Duration::from_mins(1);
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
+/// A port can be taken by somebody else between our choice and the server's use of it.
+const START_ATTEMPTS_MAX: usize = 5;
+
+/// What a [`NatsServer`] is started with.
+#[derive(Clone, Debug)]
+pub struct NatsOptions {
+    /// Where its data, configuration and log go; `None` is a temporary folder that is removed with the server.
+    pub directory: Option<PathBuf>,
+    /// The log file; `None` is `nats.log` in the directory.
+    pub log: Option<PathBuf>,
+    /// The client port to use if it is free; any other free one otherwise.
+    pub port: Option<u16>,
+    /// What an acknowledged append survives.
+    pub durability: Durability,
+    /// Whether the server dies with this process.
+    pub lifetime: Lifetime,
+}
+
+/// A nats-server on 127.0.0.1. Dropping it kills it (unless detached) and removes its data if that was temporary.
+#[derive(Debug)]
+pub struct NatsServer {
+    // Field order: the process is gone before its data is removed.
+    process: Process,
+    url: String,
+    port: u16,
+    monitoring_port: u16,
+    directory: PathBuf,
+    durability: Durability,
+    _scratch: Option<Scratch>,
+}
+
+impl NatsServer {
+    /// Starts a server and waits until it accepts clients and JetStream has recovered.
+    pub fn start(options: NatsOptions) -> anyhow::Result<Self> {
+        let program = toolchain::nats_server()?;
+        let scratch = if options.directory.is_none() { Some(Scratch::new(None)?) } else { None };
+        let directory =
+            scratch.as_ref().map(|scratch| scratch.path().to_owned()).or(options.directory).expect("one of the two is there");
+        fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+        let configuration = directory.join("nats.conf");
+        let launch = Launch {
+            program,
+            arguments: ["--config".into(), configuration.into_os_string(), "--ports_file_dir".into(), directory.clone().into()]
+                .into(),
+            environment: Vec::new(),
+            account: None,
+            working_directory: directory.clone(),
+            log: options.log.unwrap_or_else(|| directory.join("nats.log")),
+            lifetime: options.lifetime,
+        };
+        let mut server = Self {
+            process: Process::new("nats", launch),
+            url: String::new(),
+            port: 0,
+            monitoring_port: 0,
+            directory,
+            durability: options.durability,
+            _scratch: scratch,
+        };
+        let mut wanted_port = options.port.filter(|port| port::is_free(*port));
+        for attempt in 1.. {
+            server.choose_ports(wanted_port.take())?;
+            match server.start_again() {
+                Ok(()) => break,
+                Err(error) if attempt == START_ATTEMPTS_MAX || port::is_free(server.port) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(server)
+    }
+
+    fn choose_ports(&mut self, wanted: Option<u16>) -> anyhow::Result<()> {
+        self.port = wanted.map_or_else(port::free, Ok)?;
+        self.monitoring_port = port::free()?;
+        self.url = format!("nats://127.0.0.1:{}", self.port);
+        Ok(())
+    }
+
+    /// `nats://127.0.0.1:PORT`; stays the same over restarts.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where clients connect; stays the same over restarts.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `http://127.0.0.1:PORT`: `/varz`, `/jsz`, `/healthz`.
+    pub fn monitoring_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.monitoring_port)
+    }
+
+    /// The process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+
+    /// How it ended, when it did so by itself.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.process.exit_status()
+    }
+
+    /// Where the server writes its log.
+    pub fn log(&self) -> &Path {
+        self.process.log()
+    }
+
+    /// SIGKILL; returns when the process is gone.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM; returns when the process is gone. Fails when it had to be killed after 15 s.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.process.signal(Signal::SIGTERM);
+        self.process.wait(STOP_DEADLINE).map(drop)
+    }
+
+    /// Starts a killed or stopped server on the same port and data and waits until it is ready. Does nothing if it is running.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        if self.process.is_running() {
+            return Ok(());
+        }
+        self.remove_ports_files()?;
+        let configuration = TEMPLATE
+            .replace("{port}", &self.port.to_string())
+            .replace("{monitoring_port}", &self.monitoring_port.to_string())
+            .replace("{store_dir}", self.directory.to_str().context("the folder's name is not valid UTF-8")?)
+            .replace("{sync_interval}", if self.durability == Durability::Disk { "always" } else { "2m" });
+        fs::write(self.directory.join("nats.conf"), configuration).context("write nats.conf")?;
+        self.process.start()?;
+        self.wait_until_ready()
+    }
+
+    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let pid = self.process.pid().context("nats-server was not started")?;
+        let ready = probe::poll(START_DEADLINE, || {
+            self.process.ensure_running()?;
+            // The server writes this file, named after its pid, once it listens: so whoever answers on the port is this server.
+            if !self.has_ports_file(pid) {
+                return Ok(None);
+            }
+            let healthy = probe::http_get(self.monitoring_port, "/healthz").is_ok_and(|(status, _)| status == 200);
+            Ok::<_, anyhow::Error>(healthy.then_some(()))
+        })?;
+        if ready.is_none() {
+            let tail = self.process.log_tail();
+            self.process.kill();
+            bail!("nats-server was not ready within {} s; the end of its log:\n{tail}", START_DEADLINE.as_secs());
+        }
+        Ok(())
+    }
+
+    /// The file is called `<name of the program>_<pid>.ports`, and the program may have any name.
+    fn has_ports_file(&self, pid: u32) -> bool {
+        self.ports_files().is_ok_and(|files| files.iter().any(|file| file.to_string_lossy().ends_with(&format!("_{pid}.ports"))))
+    }
+
+    fn ports_files(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.directory).with_context(|| format!("list {}", self.directory.display()))?;
+        let is_ports_file = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "ports");
+        Ok(entries.flatten().map(|entry| entry.path()).filter(is_ports_file).collect())
+    }
+
+    /// A killed server leaves its file behind, and a later one could have the same pid.
+    fn remove_ports_files(&self) -> anyhow::Result<()> {
+        for file in self.ports_files()? {
+            fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+        }
+        Ok(())
+    }
+}

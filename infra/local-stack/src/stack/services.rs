@@ -1,0 +1,78 @@
+//! The services of a stack: names, arguments, environment, and the order in which they stop.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use super::info::StackInfo;
+
+/// The name of nats-server in [`super::StackInfo::pids`].
+pub const NATS: &str = "nats";
+/// The name of Postgres in [`super::StackInfo::pids`].
+pub const POSTGRES: &str = "postgres";
+/// The services, in the order in which they are started. Each is the name of its binary.
+pub const SERVICES: [&str; 5] = ["payment-simulator", "projectors", "reactors", "command-api", "query-api"];
+
+/// Who stops together, and in which order: what is in flight in the first ones needs the later ones.
+pub(super) const STOP_PHASES: [&[&str]; 3] =
+    [&["command-api", "query-api", "projectors", "reactors"], &["payment-simulator"], &[POSTGRES, NATS]];
+
+/// Not a secret: the simulator accepts any key.
+const SIMULATOR_API_KEY: &str = "sk_test_contrail";
+
+pub(super) fn arguments(name: &str) -> &'static [&'static str] {
+    match name {
+        "projectors" | "reactors" => &["run"],
+        _ => &[],
+    }
+}
+
+pub(super) struct Environment<'a> {
+    pub(super) info: &'a StackInfo,
+    pub(super) directory: &'a Path,
+}
+
+impl Environment<'_> {
+    pub(super) fn of(&self, name: &str) -> anyhow::Result<Vec<(String, String)>> {
+        let nats = ("NATS_URL", self.info.nats.clone());
+        let database = ("DATABASE_URL", self.info.database.clone());
+        let (url, mut variables) = match name {
+            "command-api" => (&self.info.command_api, vec![nats]),
+            "query-api" => (&self.info.query_api, vec![database]),
+            "projectors" => (&self.info.projectors, vec![nats, database, ("AUDIT_KEY_FILE", self.path("audit-key.pem")?)]),
+            "reactors" => {
+                let outside = [
+                    ("STRIPE_API_BASE", self.info.payment_simulator.clone()),
+                    ("STRIPE_API_KEY", SIMULATOR_API_KEY.to_owned()),
+                    ("MAIL_DIR", self.path("mail")?),
+                    ("MAIL_FROM", "orders@contrail.example".to_owned()),
+                ];
+                (&self.info.reactors, [nats].into_iter().chain(outside).collect())
+            }
+            "payment-simulator" => (&self.info.payment_simulator, vec![("LEDGER_FILE", self.path("ledger.jsonl")?)]),
+            _ => bail!("there is no service called {name}"),
+        };
+        let listen_address = url.strip_prefix("http://").context("a service's URL starts with http://")?;
+        variables.push(("LISTEN_ADDR", listen_address.to_owned()));
+        variables.push(("AUTH_DISABLED", "true".to_owned()));
+        Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    fn path(&self, name: &str) -> anyhow::Result<String> {
+        self.directory.join(name).into_os_string().into_string().ok().context("the name of the stack's folder is not valid UTF-8")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_process_stops_in_exactly_one_phase() {
+        let mut stopped: Vec<&str> = STOP_PHASES.concat();
+        let mut started: Vec<&str> = SERVICES.into_iter().chain([NATS, POSTGRES]).collect();
+        stopped.sort_unstable();
+        started.sort_unstable();
+        assert_eq!(stopped, started);
+    }
+}
