@@ -1,0 +1,92 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Runs, tests and checks Contrail in this checkout")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Start a private stack, place orders, check the invariants, take the stack down
+    Demo(Demo),
+    /// Start the whole system on this machine and keep it running
+    Up(Up),
+    /// Stop what `up` has started; its data stays
+    Down(Down),
+    /// Run the checks of `tidy` and all tests
+    Test(Test),
+    /// Check what a machine can check: dependency rules, golden files, documented commands, formatting, lints
+    Tidy,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How many orders to place
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(crate) orders: u64,
+    /// Orders per second; as fast as possible when left out
+    #[arg(long, value_parser = rate, value_name = "R")]
+    pub(crate) rate: Option<f64>,
+    /// Print the result as one JSON object, on the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Return when everything is ready; `cargo xtask down` stops it
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Use this NATS server instead of starting one
+    #[arg(long, env = "NATS_URL", value_name = "URL")]
+    pub(crate) nats_url: Option<String>,
+    /// Use this Postgres database instead of starting a server
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// Remove all data too: every order is lost
+    #[arg(long)]
+    pub(crate) purge: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// Leave out the checks of `tidy`
+    #[arg(long)]
+    pub(crate) no_tidy: bool,
+    /// What cargo-nextest gets, such as `-p domain` or a filter
+    #[arg(last = true, value_name = "NEXTEST_ARGUMENTS")]
+    pub(crate) arguments: Vec<String>,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("orders per second must be more than 0".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rate_is_a_positive_number() {
+        assert_eq!(rate("2.5"), Ok(2.5));
+        for wrong in ["0", "-1", "inf", "NaN", "fast"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `cargo xtask demo|up|down|test|tidy`: everything that one does with this checkout, in one command each.
+//!
+//! Results go to standard output, progress to standard error. Exit codes: 0 done, 1 failed, 2 usage, 4 a stack is running already,
+//! 130 interrupted.
+
+mod arguments;
+mod cargo;
+mod demo;
+mod down;
+mod interrupt;
+mod progress;
+mod test;
+mod tidy;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use local_stack::stack::AlreadyRunning;
+
+use arguments::{Arguments, Task};
+
+const EXIT_FAILED: u8 = 1;
+const EXIT_CONFLICT: u8 = 4;
+const EXIT_INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Demo(options) => demo::run(&options),
+        Task::Up(options) => up::run(options),
+        Task::Down(options) => down::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.is::<AlreadyRunning>() {
+                eprintln!("`cargo xtask down` stops it.");
+                return ExitCode::from(EXIT_CONFLICT);
+            }
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
