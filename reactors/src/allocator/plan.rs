@@ -1,0 +1,220 @@
+//! What one batch comes to: pure, from the orders and stocks as they are known.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use domain::{
+    OrderId, Sku,
+    allocation::{self, WaitingOrder},
+    order::{self, Order, OrderCommand, OrderStatus},
+    stock::{self, Stock, StockCommand, StockEvent},
+};
+use event_store::{Expected, Loaded, TRANSACTION_EVENTS_MAX, Transaction};
+use time::OffsetDateTime;
+
+use super::{
+    Obstacle,
+    stocks::Stocks,
+    task::{Task, TaskKind},
+};
+use crate::{
+    causation::{Identity, caused_by},
+    dead_letter::chain,
+};
+
+const IDENTITY: Identity = Identity { source: "/contrail/allocator", actor: "system:allocator" };
+
+/// A transaction, and what it means for the stocks that are known.
+pub(crate) struct Plan {
+    pub(crate) transaction: Transaction,
+    pub(crate) stock_changes: Vec<StockChange>,
+    /// SKUs whose stock decided something without being appended to.
+    pub(crate) doubtful: BTreeSet<Sku>,
+    reserved: usize,
+    rejected: usize,
+}
+
+pub(crate) struct StockChange {
+    pub(crate) sku: Sku,
+    pub(crate) events: Vec<StockEvent>,
+    /// Where in the transaction its last event is.
+    pub(crate) last_index: usize,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reserved, rejected, stock_changes, .. } = self;
+        write!(f, "{reserved} orders reserved, {rejected} rejected, {} SKUs changed", stock_changes.len())
+    }
+}
+
+/// Takes from the front of `waiting` what surely fits one transaction; at least one task, if there is any.
+pub(crate) fn take_batch(waiting: &mut Vec<Task>) -> Vec<Task> {
+    // A SKU has at most one event for all tasks of a kind, and a task at most one for its order.
+    let mut stock_events = BTreeSet::new();
+    let mut not_loaded = 0;
+    let mut taken = 0;
+    for task in waiting.iter() {
+        match &task.order.aggregate.placement {
+            Some(placement) => stock_events.extend(placement.lines.iter().map(|line| (task.kind, &line.sku))),
+            None => not_loaded += 1,
+        }
+        let events = stock_events.len() + not_loaded * order::LINES_MAX + taken + 1;
+        if taken > 0 && events > TRANSACTION_EVENTS_MAX {
+            break;
+        }
+        taken += 1;
+    }
+    waiting.drain(..taken).collect()
+}
+
+/// Every SKU that a task of the batch needs.
+pub(crate) fn skus(batch: &[Task]) -> BTreeSet<Sku> {
+    let placements = batch.iter().filter_map(|task| task.order.aggregate.placement.as_ref());
+    placements.flat_map(|placement| placement.quantities().into_keys()).collect()
+}
+
+impl Plan {
+    /// Plans `batch` at `now`. Releases and shipments come first, so that what they free can be promised again.
+    pub(crate) fn new(
+        batch: &[Task],
+        stocks: &Stocks,
+        now: OffsetDateTime,
+        payment_due_at: OffsetDateTime,
+    ) -> Result<Self, Obstacle> {
+        let mut draft = Draft::new(batch, stocks, now);
+        let released = tasks_of(batch, TaskKind::Release);
+        draft.give_back(&released, |order_ids| StockCommand::Release(stock::Release { order_ids, released_at: now }))?;
+        let shipped = tasks_of(batch, TaskKind::Ship);
+        draft.give_back(&shipped, |order_ids| StockCommand::Ship(stock::Ship { order_ids, shipped_at: now }))?;
+        let waiting = tasks_of(batch, TaskKind::Reserve);
+        let waiting: Vec<_> = waiting.into_iter().filter(|task| task.order.aggregate.status == Some(OrderStatus::Placed)).collect();
+        draft.reserve(&waiting, payment_due_at)?;
+        Ok(draft.finish())
+    }
+}
+
+fn tasks_of(batch: &[Task], kind: TaskKind) -> Vec<&Task> {
+    let mut seen = BTreeSet::new();
+    batch.iter().filter(|task| task.kind == kind && seen.insert(task.order_id)).collect()
+}
+
+struct Draft<'a> {
+    batch: &'a [Task],
+    stocks: &'a Stocks,
+    /// What each changed SKU comes to, and the events that take it there.
+    changed: BTreeMap<Sku, (Stock, Vec<StockEvent>)>,
+    orders: Transaction,
+    doubtful: BTreeSet<Sku>,
+    now: OffsetDateTime,
+    reserved: usize,
+    rejected: usize,
+}
+
+impl<'a> Draft<'a> {
+    fn new(batch: &'a [Task], stocks: &'a Stocks, now: OffsetDateTime) -> Self {
+        Self {
+            batch,
+            stocks,
+            changed: BTreeMap::new(),
+            orders: Transaction::new(),
+            doubtful: BTreeSet::new(),
+            now,
+            reserved: 0,
+            rejected: 0,
+        }
+    }
+
+    fn stock(&self, sku: &Sku) -> Option<&Stock> {
+        let changed = self.changed.get(sku).map(|(stock, _)| stock);
+        changed.or_else(|| self.stocks.get(sku).map(|loaded| &loaded.aggregate))
+    }
+
+    fn apply(&mut self, sku: &Sku, command: StockCommand) -> Result<(), Obstacle> {
+        let unknown = Stock::default();
+        let known = self.stocks.get(sku).map_or(&unknown, |loaded| &loaded.aggregate);
+        let stock = self.changed.get(sku).map_or(known, |(stock, _)| stock);
+        // What is asked was computed from this very stock, so a rejection can only mean that it was out of date.
+        let events = stock::decide(stock, command).map_err(|_| Obstacle::Conflict)?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        let (stock, so_far) = self.changed.entry(sku.clone()).or_insert_with(|| (known.clone(), Vec::new()));
+        for event in events {
+            stock.evolve(&event);
+            so_far.push(event);
+        }
+        Ok(())
+    }
+
+    fn give_back(&mut self, tasks: &[&Task], command: impl Fn(Vec<OrderId>) -> StockCommand) -> Result<(), Obstacle> {
+        let mut by_sku: BTreeMap<Sku, Vec<OrderId>> = BTreeMap::new();
+        for task in tasks {
+            let Some(placement) = &task.order.aggregate.placement else { continue };
+            for sku in placement.quantities().into_keys() {
+                if !self.stock(&sku).is_some_and(|stock| stock.open.contains_key(&task.order_id)) {
+                    self.doubtful.insert(sku.clone());
+                }
+                by_sku.entry(sku).or_default().push(task.order_id);
+            }
+        }
+        for (sku, order_ids) in by_sku {
+            self.apply(&sku, command(order_ids))?;
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, tasks: &[&Task], payment_due_at: OffsetDateTime) -> Result<(), Obstacle> {
+        let now = self.now;
+        let waiting: Vec<_> = tasks
+            .iter()
+            .filter_map(|task| {
+                let quantities = task.order.aggregate.placement.as_ref()?.quantities();
+                Some(WaitingOrder { order_id: task.order_id, quantities })
+            })
+            .collect();
+        let allocations = allocation::allocate(&waiting, |sku| self.stock(sku));
+        for (sku, allocations) in allocations.reservations {
+            self.apply(&sku, StockCommand::Reserve(stock::Reserve { allocations, reserved_at: now }))?;
+        }
+        let tasks: BTreeMap<_, _> = tasks.iter().map(|task| (task.order_id, *task)).collect();
+        for order_id in allocations.reserved {
+            let command = order::RecordReservation { reserved_at: now, payment_due_at };
+            self.decide_order(tasks.get(&order_id), OrderCommand::RecordReservation(command))?;
+            self.reserved += 1;
+        }
+        for (order_id, shortages) in allocations.rejected {
+            self.doubtful.extend(shortages.iter().map(|shortage| shortage.sku.clone()));
+            let command = order::Reject { shortages, rejected_at: now };
+            self.decide_order(tasks.get(&order_id), OrderCommand::Reject(command))?;
+            self.rejected += 1;
+        }
+        Ok(())
+    }
+
+    fn decide_order(&mut self, task: Option<&&Task>, command: OrderCommand) -> Result<(), Obstacle> {
+        let Some(task) = task else { return Ok(()) };
+        let poisoned = |error: order::OrderError| Obstacle::Poisoned { order_id: task.order_id, error_chain: chain(&error) };
+        let events = order::decide(&task.order.aggregate, command).map_err(poisoned)?;
+        let context = caused_by(&task.cause, &IDENTITY, self.now);
+        self.orders.push::<Order>(&task.order_id.to_string(), task.expected(), &events, &context);
+        Ok(())
+    }
+
+    fn finish(self) -> Plan {
+        let Self { batch, stocks, changed, orders, doubtful, now, reserved, rejected } = self;
+        let mut transaction = Transaction::new();
+        let mut stock_changes = Vec::with_capacity(changed.len());
+        for (sku, (_, events)) in changed {
+            let expected = stocks.get(&sku).map_or(Expected::NEW, Loaded::expected);
+            // One event serves many orders; it belongs to the story of the first of them that needs this SKU.
+            let Some(cause) = batch.iter().find(|task| task.needs(&sku)).map(|task| &task.cause) else { continue };
+            transaction.push::<Stock>(sku.as_str(), expected, &events, &caused_by(cause, &IDENTITY, now));
+            stock_changes.push(StockChange { sku, events, last_index: transaction.len() - 1 });
+        }
+        transaction.extend(orders);
+        Plan { transaction, stock_changes, doubtful, reserved, rejected }
+    }
+}

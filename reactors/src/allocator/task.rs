@@ -1,0 +1,83 @@
+//! One event that the allocator acts on.
+
+use domain::{
+    OrderId, Sku,
+    envelope::Metadata,
+    order::{Order, OrderEvent},
+};
+use event_store::{Expected, Loaded, WorkItem};
+
+use crate::dead_letter::chain;
+
+pub(crate) struct Task {
+    pub(crate) item: WorkItem,
+    pub(crate) cause: Metadata,
+    pub(crate) order_id: OrderId,
+    pub(crate) kind: TaskKind,
+    /// The order as it was loaded, or as the event alone tells.
+    pub(crate) order: Loaded<Order>,
+    /// Whether `order` has to be loaded before it is decided on.
+    pub(crate) must_load: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TaskKind {
+    Reserve,
+    Release,
+    Ship,
+}
+
+/// What a delivered event comes to.
+pub(crate) enum Reading {
+    Task(Box<Task>),
+    /// Nothing follows from it here.
+    Nothing(WorkItem),
+    /// This build cannot act on it, ever.
+    Unreadable {
+        item: WorkItem,
+        error_chain: Vec<String>,
+    },
+}
+
+impl Task {
+    pub(crate) fn read(item: WorkItem) -> Reading {
+        let event = match item.event() {
+            Ok(event) => event,
+            Err(error) => return Reading::Unreadable { item, error_chain: chain(&error) },
+        };
+        let kind = match event.metadata.event_type.as_str() {
+            "contrail.order.placed.v1" => TaskKind::Reserve,
+            "contrail.order.cancelled.v1" => TaskKind::Release,
+            "contrail.order.shipped.v1" => TaskKind::Ship,
+            _ => return Reading::Nothing(item),
+        };
+        let order_id = match event.metadata.aggregate_id.parse::<OrderId>() {
+            Ok(order_id) => order_id,
+            Err(error) => return Reading::Unreadable { item, error_chain: chain(&error) },
+        };
+        // A placed order is as its first event tells, unless it was delivered before; a conflict would show otherwise.
+        let mut order = Loaded::default();
+        let mut must_load = true;
+        if kind == TaskKind::Reserve && item.deliveries == 1 && event.metadata.version == 1 {
+            match event.decode::<OrderEvent>() {
+                Ok(placed) => {
+                    order = Loaded { aggregate: Order::default(), version: event.metadata.version, position: item.position };
+                    order.aggregate.evolve(&placed);
+                    must_load = false;
+                }
+                Err(error) => return Reading::Unreadable { item, error_chain: chain(&error) },
+            }
+        }
+        Reading::Task(Box::new(Self { item, cause: event.metadata, order_id, kind, order, must_load }))
+    }
+
+    pub(crate) fn expected(&self) -> Expected {
+        self.order.expected()
+    }
+
+    /// Whether `sku` is among the order's lines, as far as it is loaded.
+    pub(crate) fn needs(&self, sku: &Sku) -> bool {
+        let placement = self.order.aggregate.placement.as_ref();
+        placement.is_some_and(|placement| placement.lines.iter().any(|line| line.sku == *sku))
+    }
+}

@@ -1,0 +1,25 @@
+//! The side effects: allocate stock, charge, notify. Never replayed.
+//!
+//! Each reactor takes events from a durable queue, carries out what the domain decides, appends the outcome, and only
+//! then acknowledges. Whatever dies in between, the event is delivered again and finds what was already done: appends
+//! are conditional, effects carry an idempotency key.
+//!
+//! This crate links no SQL client: a reactor reads the log, never a read model, so it cannot act on what is late.
+//!
+//! To add a reactor: see "A new reactor" in `ARCHITECTURE.md`.
+
+pub mod allocator;
+pub mod notifications;
+pub mod payments;
+
+mod reactor;
+
+mod causation;
+mod clock;
+mod dead_letter;
+mod metrics;
+
+pub mod settings;
+
+pub use metrics::ReactorMetrics;
+pub use reactor::{Failure, Reactor, run};

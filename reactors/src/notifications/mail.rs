@@ -1,0 +1,61 @@
+//! Mail as files in a folder: one RFC 5322 message each, named after the notification.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use lettre::message::{Mailbox, header::ContentType};
+
+use super::message::Message;
+
+/// How many files this process has begun: their temporary names must differ.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
+/// Writes each message to `<folder>/<notification id>.eml`.
+#[derive(Clone, Debug)]
+pub struct MailFolder {
+    folder: PathBuf,
+    from: Mailbox,
+}
+
+/// Why a message was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum MailError {
+    /// The message cannot be sent to anyone: its address is not one.
+    #[error("the message cannot be addressed: {0}")]
+    Message(String),
+    /// The folder could not be written to; another try may succeed.
+    #[error("write to the mail folder")]
+    Folder(#[source] io::Error),
+}
+
+impl MailFolder {
+    /// Mail from `from` into `folder`, which is created if need be.
+    pub fn new(folder: PathBuf, from: Mailbox) -> Self {
+        Self { folder, from }
+    }
+
+    /// Writes `message`. Writing the same message again replaces the file by an equal one.
+    pub(super) async fn send(&self, message: &Message) -> Result<(), MailError> {
+        // The log may hold names that the command API would refuse today, and lettre panics on a control character.
+        let name = message.to_name.replace(char::is_control, " ");
+        let address = message.to_email.parse().map_err(|error| MailError::Message(format!("{error}")))?;
+        let mail = lettre::Message::builder()
+            .from(self.from.clone())
+            .to(Mailbox::new(Some(name), address))
+            .message_id(Some(format!("<{}@contrail>", message.id)))
+            .subject(&message.subject)
+            .header(ContentType::TEXT_PLAIN)
+            .body(message.text.clone())
+            .map_err(|error| MailError::Message(error.to_string()))?;
+        tokio::fs::create_dir_all(&self.folder).await.map_err(MailError::Folder)?;
+        let file = self.folder.join(format!("{}.eml", message.id));
+        // A reader of the folder sees whole messages only, also when two of us write the same one.
+        let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
+        let unfinished = self.folder.join(format!(".{}.{process}-{write}", message.id));
+        tokio::fs::write(&unfinished, mail.formatted()).await.map_err(MailError::Folder)?;
+        tokio::fs::rename(&unfinished, &file).await.map_err(MailError::Folder)
+    }
+}
