@@ -1,0 +1,211 @@
+//! GraphQL over HTTP, as the GraphQL-over-HTTP specification and the audits of the npm package graphql-http have it, and the
+//! page at `/`.
+//!
+//! Two media types: with `application/graphql-response+json` a query that was not executed is answered with status 400; with
+//! `application/json`, which also serves callers that name no type, with 200. What is no GraphQL request at all is a 4xx in both.
+
+mod accept;
+mod body;
+mod page;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::{Request as GraphqlRequest, ServerError, parser};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::completion::{FieldTypes, RootKeys};
+use crate::error::{self, code};
+use crate::limits;
+use crate::metrics::{Outcome, QueryMetrics};
+use crate::schema::Schema;
+use accept::Media;
+
+/// What a caller that finds the server busy is told to wait, in seconds.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+#[derive(Clone)]
+struct Service {
+    schema: Schema,
+    field_types: Arc<FieldTypes>,
+    metrics: QueryMetrics,
+    deadline: Duration,
+    free: Arc<Semaphore>,
+}
+
+/// How much a server takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Longest time from the head of a request to its answer.
+    pub deadline: Duration,
+    /// Most requests at the same time.
+    pub requests_in_flight_max: usize,
+}
+
+/// `/graphql` and the page at `/`.
+pub fn router(schema: Schema, metrics: QueryMetrics, capacity: Capacity) -> Router {
+    let service = Service {
+        field_types: Arc::new(FieldTypes::new(&schema.sdl())),
+        schema,
+        metrics,
+        deadline: capacity.deadline,
+        free: Arc::new(Semaphore::new(capacity.requests_in_flight_max)),
+    };
+    Router::new().route("/", get(page::graphiql)).route("/graphql", any(graphql)).with_state(service).fallback(no_such_route).layer(
+        CatchPanicLayer::custom(|_| {
+            // The panic itself is logged by the panic hook.
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, "internal error").into_response(Media::Json)
+        }),
+    )
+}
+
+async fn no_such_route() -> Response {
+    let message = "there is nothing here: queries go to /graphql, and / has an editor for them";
+    Refusal::new(StatusCode::NOT_FOUND, code::BAD_REQUEST, message).into_response(Media::Json)
+}
+
+async fn graphql(State(service): State<Service>, request: Request) -> Response {
+    let started = Instant::now();
+    let Some(media) = accept::negotiate(request.headers()) else {
+        let message = "the answer can be application/graphql-response+json or application/json, and Accept allows neither";
+        return Refusal::new(StatusCode::NOT_ACCEPTABLE, code::BAD_REQUEST, message).into_response(Media::Json);
+    };
+    let answer = service.answer_in_time(request).await;
+    let (outcome, response) = match answer {
+        Ok(response) => {
+            let outcome = if response.errors.is_empty() { Outcome::Ok } else { Outcome::Failed };
+            (outcome, respond(StatusCode::OK, media, &response))
+        }
+        Err(refusal) => (Outcome::Refused, refusal.into_response(media)),
+    };
+    service.metrics.answered(outcome, started.elapsed());
+    response
+}
+
+impl Service {
+    async fn answer_in_time(&self, request: Request) -> Result<async_graphql::Response, Refusal> {
+        let busy = |code, message| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+        let _permit = self.free.try_acquire().map_err(|_| busy(code::UNAVAILABLE, "too many requests are in flight"))?;
+        let answer = tokio::time::timeout(self.deadline, self.answer(request));
+        answer.await.map_err(|_| busy(code::DEADLINE_EXCEEDED, "the answer took too long"))?
+    }
+
+    async fn answer(&self, request: Request) -> Result<async_graphql::Response, Refusal> {
+        let method = request.method().clone();
+        let parameters = match method {
+            Method::POST => body::from_post(request).await?,
+            Method::GET | Method::HEAD => body::from_get(request.uri())?,
+            _ => return Err(Refusal::method_not_allowed("GET, POST", "queries are sent with GET or POST")),
+        };
+        let document = parse(&parameters.query)?;
+        let chosen = operation(&document, parameters.operation_name.as_deref());
+        let root_keys = chosen.map(|operation| RootKeys::new(&document, operation));
+        if method != Method::POST && chosen.is_some_and(|operation| operation.ty != OperationType::Query) {
+            return Err(Refusal::method_not_allowed("POST", "only queries may be sent with GET"));
+        }
+        // The text stays here, for what only a failure needs; execution uses the parsed document.
+        let mut request = GraphqlRequest::new("").variables(parameters.variables);
+        request.operation_name.clone_from(&parameters.operation_name);
+        request.set_parsed_query(document);
+        let mut response = self.schema.execute(request).await;
+        if !response.errors.is_empty() {
+            if error::finish(&mut response.errors, response.data == async_graphql::Value::Null) {
+                return Err(Refusal::of_document(response.errors));
+            }
+            let document = parse(&parameters.query)?;
+            if let Some(operation) = operation(&document, parameters.operation_name.as_deref()) {
+                self.field_types.complete(&mut response, &document, operation);
+            }
+        }
+        if let Some(root_keys) = root_keys {
+            root_keys.sort(&mut response);
+        }
+        Ok(response)
+    }
+}
+
+/// Parses a document, with every check that must come before anything walks it.
+fn parse(query: &str) -> Result<ExecutableDocument, Refusal> {
+    let exceeds =
+        |excess: limits::Excess| Refusal::of_document(vec![error::server_error(code::LIMIT_EXCEEDED, excess.to_string())]);
+    limits::check_text(query).map_err(exceeds)?;
+    let document = parser::parse_query(query).map_err(|error| {
+        let mut error = ServerError::from(error);
+        error.extensions.get_or_insert_default().set("code", code::GRAPHQL_PARSE_FAILED);
+        Refusal::of_document(vec![error])
+    })?;
+    limits::check_document(&document).map_err(exceeds)?;
+    Ok(document)
+}
+
+/// The operation that would be executed; `None` if that cannot be told, which execution then says.
+fn operation<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Option<&'a OperationDefinition> {
+    let operation = match (&document.operations, name) {
+        (DocumentOperations::Single(operation), _) => Some(operation),
+        (DocumentOperations::Multiple(operations), Some(name)) => operations.get(name),
+        (DocumentOperations::Multiple(operations), None) => operations.values().next().filter(|_| operations.len() == 1),
+    };
+    operation.map(|operation| &operation.node)
+}
+
+/// A request that is not executed.
+#[derive(Debug)]
+struct Refusal {
+    /// The status, whatever the media type; `None` for a well-formed request with a document that cannot be executed.
+    status: Option<StatusCode>,
+    errors: Vec<ServerError>,
+    allow: Option<&'static str>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status: Some(status), errors: vec![error::server_error(code, message)], allow: None }
+    }
+
+    fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code::BAD_REQUEST, message)
+    }
+
+    fn method_not_allowed(allow: &'static str, message: &str) -> Self {
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_REQUEST, message) }
+    }
+
+    fn of_document(errors: Vec<ServerError>) -> Self {
+        Self { status: None, errors, allow: None }
+    }
+
+    fn into_response(self, media: Media) -> Response {
+        /// A response without `data`: nothing was executed.
+        #[derive(Serialize)]
+        struct Unexecuted {
+            errors: Vec<ServerError>,
+        }
+        let status = self.status.unwrap_or(match media {
+            Media::GraphqlResponse => StatusCode::BAD_REQUEST,
+            Media::Json => StatusCode::OK,
+        });
+        let mut response = respond(status, media, &Unexecuted { errors: self.errors });
+        if let Some(allow) = self.allow {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
+        }
+        response
+    }
+}
+
+fn respond(status: StatusCode, media: Media, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("a response has string keys only, so it always serializes");
+    let headers = [(CONTENT_TYPE, media.content_type()), (CACHE_CONTROL, "no-store"), (VARY, "Accept")];
+    (status, headers, body).into_response()
+}

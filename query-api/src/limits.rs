@@ -1,0 +1,225 @@
+//! Every limit of this service, by name and unit, and the checks of a query document that must come before anything walks it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_graphql::Name;
+use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
+
+/// Largest HTTP request body, in bytes. Also bounds a GET request's query string, together with the server's own limit on headers.
+pub const REQUEST_BYTES_MAX: usize = 100 * 1024;
+/// Longest time from the first byte of a request to its answer, on top of the wait for `minPosition`.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Most requests that are worked on at the same time; one more is answered with 503. A request that waits for a position holds
+/// no database connection, so this is much more than there are of those.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 2_048;
+/// Longest time that one SQL statement may run. Shorter than [`REQUEST_DEADLINE`], so that the caller hears why.
+pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest time that a request waits for a free database connection.
+pub const CONNECTION_WAIT: Duration = Duration::from_secs(2);
+
+/// How long `minPosition` waits unless set otherwise, in milliseconds.
+pub const MIN_POSITION_WAIT_MS_DEFAULT: u64 = 5_000;
+/// Longest wait for `minPosition` that can be set, in milliseconds; well within the drain deadline.
+pub const MIN_POSITION_WAIT_MS_MAX: u64 = 15_000;
+
+/// Most rows of one page of a connection.
+pub const PAGE_ROWS_MAX: i32 = 100;
+/// Rows of one page if the query does not say.
+pub const PAGE_ROWS_DEFAULT: i32 = 20;
+
+/// Deepest nesting of fields. The introspection query of the common tools needs 15.
+pub const QUERY_DEPTH_MAX: usize = 16;
+/// Highest cost of a query: one per field, times the page size for everything within a page, plus [`LOOKUP_COST`] per read.
+pub const QUERY_COMPLEXITY_MAX: usize = 10_000;
+/// What one read from the database adds to a query's cost.
+pub const LOOKUP_COST: usize = 10;
+/// Most fields of a document after every fragment is put in the place where it is used, `__typename` included. Bounds aliases.
+pub const QUERY_FIELDS_MAX: usize = 2_000;
+/// Most directives on one field.
+pub const FIELD_DIRECTIVES_MAX: usize = 4;
+/// Deepest nesting of selection sets and fragments.
+pub const QUERY_RECURSION_MAX: usize = 32;
+/// Deepest nesting of brackets of any kind in a document's text. The parser recurses on them, so this bounds its stack.
+pub const BRACKETS_DEPTH_MAX: usize = 64;
+
+/// What a document exceeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Excess {
+    /// See [`BRACKETS_DEPTH_MAX`].
+    #[error("the query nests more than {BRACKETS_DEPTH_MAX} brackets")]
+    Brackets,
+    /// See [`QUERY_FIELDS_MAX`].
+    #[error("the query has more than {QUERY_FIELDS_MAX} fields, counting each fragment wherever it is used")]
+    Fields,
+    /// See [`QUERY_RECURSION_MAX`].
+    #[error("the query nests selections and fragments more than {QUERY_RECURSION_MAX} deep")]
+    Recursion,
+}
+
+/// Refuses a text on which the parser's recursion could use up the stack.
+pub fn check_text(query: &str) -> Result<(), Excess> {
+    let mut depth = 0_usize;
+    let mut rest = query.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = match byte {
+            b'{' | b'[' | b'(' => {
+                depth += 1;
+                if depth > BRACKETS_DEPTH_MAX {
+                    return Err(Excess::Brackets);
+                }
+                tail
+            }
+            b'}' | b']' | b')' => {
+                depth = depth.saturating_sub(1);
+                tail
+            }
+            b'#' => after(tail, |text| matches!(text, [b'\n' | b'\r', ..])),
+            b'"' if tail.starts_with(b"\"\"") => skip_block_string(&tail[2..]),
+            b'"' => skip_string(tail),
+            _ => tail,
+        };
+    }
+    Ok(())
+}
+
+/// What follows the first place of which `is_end` holds, that place itself included.
+fn after(text: &[u8], is_end: impl Fn(&[u8]) -> bool) -> &[u8] {
+    (0..text.len()).map(|at| &text[at..]).find(|rest| is_end(rest)).unwrap_or_default()
+}
+
+fn skip_string(mut text: &[u8]) -> &[u8] {
+    loop {
+        let length = match text {
+            // A string cannot span lines. What follows an unclosed one is not a query anyway, but it is text to the parser.
+            [b'"' | b'\n' | b'\r', tail @ ..] => return tail,
+            [b'\\', _, ..] => 2,
+            [_, ..] => 1,
+            [] => return text,
+        };
+        text = &text[length..];
+    }
+}
+
+fn skip_block_string(mut text: &[u8]) -> &[u8] {
+    loop {
+        let length = match text {
+            [b'"', b'"', b'"', tail @ ..] => return tail,
+            [b'\\', b'"', b'"', b'"', ..] => 4,
+            [_, ..] => 1,
+            [] => return text,
+        };
+        text = &text[length..];
+    }
+}
+
+/// Refuses a document whose fragments, put in place, make it too large or too deep. Takes time in proportion to the text, however
+/// large the result would be; the checks of async-graphql walk that result.
+pub fn check_document(document: &ExecutableDocument) -> Result<(), Excess> {
+    let mut walk = Walk { document, known: HashMap::new() };
+    let mut fields = 0_usize;
+    for (_, operation) in document.operations.iter() {
+        let size = walk.measure(&operation.node.selection_set.node, 1)?;
+        fields = fields.saturating_add(size.fields);
+    }
+    if fields > QUERY_FIELDS_MAX { Err(Excess::Fields) } else { Ok(()) }
+}
+
+/// How large and how deep a selection set is with every fragment in place.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    fields: usize,
+    depth: usize,
+}
+
+struct Walk<'a> {
+    document: &'a ExecutableDocument,
+    // Each fragment is measured once, so that fragments which double cost no more than their text.
+    known: HashMap<&'a Name, Size>,
+}
+
+impl<'a> Walk<'a> {
+    /// `level` is that of `selections`. Going no deeper than the limit bounds the stack and ends a cycle of fragments.
+    fn measure(&mut self, selections: &'a SelectionSet, level: usize) -> Result<Size, Excess> {
+        if level > QUERY_RECURSION_MAX {
+            return Err(Excess::Recursion);
+        }
+        let mut total = Size { fields: 0, depth: 1 };
+        for selection in &selections.items {
+            let (own, within) = match &selection.node {
+                Selection::Field(field) if field.node.selection_set.node.items.is_empty() => (1, Size::default()),
+                Selection::Field(field) => (1, self.measure(&field.node.selection_set.node, level + 1)?),
+                Selection::InlineFragment(fragment) => (0, self.measure(&fragment.node.selection_set.node, level + 1)?),
+                Selection::FragmentSpread(spread) => (0, self.fragment(&spread.node.fragment_name.node, level + 1)?),
+            };
+            total.fields = total.fields.saturating_add(own).saturating_add(within.fields);
+            total.depth = total.depth.max(within.depth + 1);
+        }
+        Ok(total)
+    }
+
+    fn fragment(&mut self, name: &'a Name, level: usize) -> Result<Size, Excess> {
+        if let Some(size) = self.known.get(name) {
+            return if level + size.depth > QUERY_RECURSION_MAX + 1 { Err(Excess::Recursion) } else { Ok(*size) };
+        }
+        // Validation has the better words for a fragment that does not exist.
+        let Some(fragment) = self.document.fragments.get(name) else { return Ok(Size::default()) };
+        let size = self.measure(&fragment.node.selection_set.node, level)?;
+        self.known.insert(name, size);
+        Ok(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use async_graphql::parser::parse_query;
+
+    use super::*;
+
+    fn check(query: &str) -> Result<(), Excess> {
+        check_document(&parse_query(query).expect("a query that parses"))
+    }
+
+    #[test]
+    fn brackets_count_outside_of_strings_and_comments_only() {
+        let deep = "[".repeat(BRACKETS_DEPTH_MAX + 1);
+        assert_eq!(check_text(&deep), Err(Excess::Brackets));
+        assert_eq!(check_text(&"{a}".repeat(10_000)), Ok(()));
+        assert_eq!(check_text(&format!("{{a(b:\"\\\"{deep}\")}} # {deep}\n{{a}}")), Ok(()));
+        assert_eq!(check_text(&format!("{{a(b:\"\"\"\\\"\"\" \" {deep}\"\"\")}}")), Ok(()));
+        assert_eq!(check_text(&format!("# comment\n{deep}")), Err(Excess::Brackets));
+        assert_eq!(check_text(&format!("\"open\n{deep}")), Err(Excess::Brackets));
+    }
+
+    #[test]
+    fn fragments_that_double_are_measured_without_being_expanded() {
+        let mut query = "{ ...F0 }".to_owned();
+        for n in 1..=25 {
+            write!(query, " fragment F{} on Query {{ ...F{n} ...F{n} }}", n - 1).expect("a string takes all");
+        }
+        query.push_str(" fragment F25 on Query { a }");
+        assert_eq!(check(&query), Err(Excess::Fields));
+    }
+
+    #[test]
+    fn aliases_count() {
+        let aliases = |count| (0..count).fold(String::from("{"), |query, n| query + &format!(" a{n}: __typename")) + " }";
+        assert_eq!(check(&aliases(QUERY_FIELDS_MAX)), Ok(()));
+        assert_eq!(check(&aliases(QUERY_FIELDS_MAX + 1)), Err(Excess::Fields));
+    }
+
+    #[test]
+    fn cycles_and_long_chains_of_fragments_end() {
+        assert_eq!(check("{ ...A } fragment A on Query { ...B ...B } fragment B on Query { ...A ...A }"), Err(Excess::Recursion));
+        let chain = |length: usize| {
+            let fragment = |n| format!("fragment F{n} on Query {{ ...F{} }}", n + 1);
+            let fragments: Vec<_> = (0..length).map(fragment).collect();
+            format!("{{ ...F0 }} {} fragment F{length} on Query {{ a }}", fragments.join(" "))
+        };
+        assert_eq!(check(&chain(QUERY_RECURSION_MAX - 2)), Ok(()));
+        assert_eq!(check(&chain(QUERY_RECURSION_MAX - 1)), Err(Excess::Recursion));
+        assert_eq!(check(&chain(3_000)), Err(Excess::Recursion));
+    }
+}

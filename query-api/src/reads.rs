@@ -1,0 +1,52 @@
+//! The SQL. Everything here takes the database, reads, and returns rows; nothing knows GraphQL.
+
+mod keyset;
+
+mod as_of;
+mod audit;
+mod inventory;
+mod orders;
+
+pub use as_of::{Moment, order_as_of};
+pub use audit::{AuditConditions, AuditKey, AuditRow, Histories, HistoryOf};
+pub use inventory::{StockConditions, StockKey, StockRow};
+pub use keyset::{Ends, Slice, Sql, Table, page};
+pub use orders::{OrderConditions, OrderKey, OrderRow};
+
+use read_store::projections::{self, Projection};
+
+use crate::database::Database;
+use crate::error::QueryError;
+
+/// The order of that id, as it is now.
+pub async fn order(database: &Database, order_id: &str) -> Result<Option<OrderRow>, QueryError> {
+    let sql = "SELECT view_id, placed_at, payload FROM contrail.orders WHERE view_id = $1";
+    database.read(|pool| async move { sqlx::query_as(sql).bind(order_id).fetch_optional(&pool).await }).await
+}
+
+/// The stock of that SKU, as it is now.
+pub async fn stock_item(database: &Database, sku: &str) -> Result<Option<StockRow>, QueryError> {
+    let sql = "SELECT view_id, payload FROM contrail.inventory WHERE view_id = $1";
+    database.read(|pool| async move { sqlx::query_as(sql).bind(sku).fetch_optional(&pool).await }).await
+}
+
+/// The event at that position of the log.
+pub async fn audit_event(database: &Database, position: i64) -> Result<Option<AuditRow>, QueryError> {
+    let sql = format!("SELECT {} FROM contrail.audit WHERE position = $1", AuditRow::COLUMNS);
+    let sql = sql.as_str();
+    database.read(|pool| async move { sqlx::query_as(sql).bind(position).fetch_optional(&pool).await }).await
+}
+
+/// Whether the history of an order, as [`Histories`] loads it, has an event at `position` or earlier.
+pub async fn has_history_up_to(database: &Database, order_id: &str, position: i64) -> Result<bool, QueryError> {
+    let sql = "SELECT EXISTS (
+                   SELECT FROM contrail.audit
+                   WHERE aggregate_type IN ('order', 'payment') AND aggregate_id = $1 AND position <= $2
+               )";
+    database.read(|pool| async move { sqlx::query_scalar(sql).bind(order_id).bind(position).fetch_one(&pool).await }).await
+}
+
+/// Every projection.
+pub async fn projections(database: &Database) -> Result<Vec<Projection>, QueryError> {
+    database.read(|pool| async move { projections::all(&pool).await }).await
+}

@@ -1,0 +1,75 @@
+//! An order as it was: its events up to a place in the log, folded like the read model folds them.
+
+use cqrs_es::{Aggregate as _, View as _};
+use domain::DecodeError;
+use domain::envelope::StoredEvent;
+use domain::notification::Notification;
+use domain::order::Order;
+use domain::payment::Payment;
+use read_store::views::{OrderView, envelope};
+use time::OffsetDateTime;
+
+use super::{AuditRow, Table as _, order};
+use crate::database::Database;
+use crate::error::QueryError;
+
+/// Which moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Right after the event at this position.
+    Position(i64),
+    /// After the last event of the order that was appended at this time or earlier.
+    Time(OffsetDateTime),
+}
+
+/// Most events of one order. The state machine of orders allows some dozens, so this is only ever met by a fault.
+const ORDER_EVENTS_MAX: i64 = 10_000;
+
+/// The condition for the events of an order ($1), its payment, and its notifications ($2).
+const OF_ORDER: &str = "(aggregate_type IN ('order', 'payment') AND aggregate_id = $1
+                         OR aggregate_type = 'notification' AND aggregate_id = ANY($2))";
+
+/// The order as it was at that moment, by the audit trail, and up to which position that is; `None` if it was not yet placed.
+pub async fn order_as_of(database: &Database, order_id: &str, moment: Moment) -> Result<Option<(OrderView, i64)>, QueryError> {
+    // The events of notifications do not name their order where one could search for it; the read model does.
+    let notifications = order(database, order_id).await?.map(|now| now.view.notifications).unwrap_or_default();
+    let notification_ids: Vec<_> = notifications.into_iter().map(|notification| notification.id).collect();
+    let notification_ids = notification_ids.as_slice();
+    let up_to = match moment {
+        Moment::Position(position) => position,
+        Moment::Time(time) => {
+            // A state that was, even if the clocks of two writers differ: everything up to the last event of that time.
+            let sql = format!("SELECT coalesce(max(position), 0) FROM contrail.audit WHERE {OF_ORDER} AND time <= $3");
+            let sql = &sql;
+            let last = |pool| async move {
+                sqlx::query_scalar(sql).bind(order_id).bind(notification_ids).bind(time).fetch_one(&pool).await
+            };
+            database.read(last).await?
+        }
+    };
+    let sql = format!(
+        "SELECT {} FROM contrail.audit WHERE {OF_ORDER} AND position <= $3 ORDER BY position LIMIT {ORDER_EVENTS_MAX}",
+        AuditRow::COLUMNS
+    );
+    let sql = &sql;
+    let events = |pool| async move { sqlx::query_as(sql).bind(order_id).bind(notification_ids).bind(up_to).fetch_all(&pool).await };
+    let events: Vec<AuditRow> = database.read(events).await?;
+    let mut view = OrderView::default();
+    for event in &events {
+        fold(&mut view, event).map_err(QueryError::internal)?;
+    }
+    Ok((view.version > 0).then_some((view, up_to)))
+}
+
+fn fold(view: &mut OrderView, row: &AuditRow) -> Result<(), DecodeError> {
+    let position = u64::try_from(row.position).unwrap_or_default();
+    let event = StoredEvent::from_json(&row.bytes)?;
+    match row.aggregate_type.as_str() {
+        Order::TYPE => view.update(&envelope::<Order>(position, &event)?),
+        Payment::TYPE => view.update(&envelope::<Payment>(position, &event)?),
+        Notification::TYPE => view.update(&envelope::<Notification>(position, &event)?),
+        // The statement asks for these three alone.
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! Orders.
+
+mod parts;
+
+use async_graphql::dataloader::DataLoader;
+use async_graphql::{Context, Enum, ID, InputObject, Object};
+use domain::order::OrderStatus as DomainStatus;
+use domain::payment::PaymentStatus as DomainPaymentStatus;
+use read_store::views::OrderView;
+use time::OffsetDateTime;
+
+use super::arguments::{ends, listed, page_cost};
+use super::audit::AuditEvent;
+use super::money::Money;
+use super::scalars::{Position, int};
+use super::{Listed, Sources, node};
+use crate::error::QueryError;
+use crate::paging::{Page, PageArguments};
+use crate::reads::{self, AuditKey, AuditRow, Ends, Histories, HistoryOf, OrderConditions, OrderRow, Slice};
+use parts::{Cancellation, Customer, Notification, OrderLine, Payment, Rejection, Shipment};
+
+/// An order, from the checkout to the doorstep.
+pub(super) struct Order {
+    view: OrderView,
+    /// Its history goes up to here.
+    up_to: i64,
+}
+
+impl Order {
+    /// The order as it was right after the event at `up_to`.
+    pub(super) fn as_of(view: OrderView, up_to: i64) -> Self {
+        Self { view, up_to }
+    }
+}
+
+impl From<OrderRow> for Order {
+    fn from(row: OrderRow) -> Self {
+        Self { view: row.view, up_to: i64::MAX }
+    }
+}
+
+/// An order, from the checkout to the doorstep.
+#[Object]
+impl Order {
+    /// The object's id among all objects. Opaque: hand it back as it is.
+    pub(super) async fn id(&self) -> ID {
+        node::order_id(&self.view.order_id)
+    }
+
+    /// The order's own id, a UUID, as the command API knows it.
+    async fn order_id(&self) -> ID {
+        ID(self.view.order_id.clone())
+    }
+
+    /// Where it stands. Never goes backwards.
+    async fn status(&self) -> OrderStatus {
+        self.view.status.into()
+    }
+
+    /// Where its payment stands. Never goes backwards.
+    async fn payment_status(&self) -> PaymentStatus {
+        self.view.payment_status.into()
+    }
+
+    /// Who buys.
+    async fn customer(&self) -> Customer {
+        Customer::from(&self.view.customer)
+    }
+
+    /// What is bought.
+    async fn lines(&self) -> Vec<OrderLine> {
+        let currency = self.view.total.currency;
+        self.view.lines.iter().map(|line| OrderLine::new(line, currency)).collect()
+    }
+
+    /// What it costs in all.
+    async fn total(&self) -> Money {
+        self.view.total.into()
+    }
+
+    /// When the checkout placed it.
+    async fn placed_at(&self) -> OffsetDateTime {
+        self.view.placed_at
+    }
+
+    /// When the last event was appended that is taken in here: the order's, its payment's or a notification's.
+    async fn updated_at(&self) -> OffsetDateTime {
+        self.view.updated_at
+    }
+
+    /// The order's own version: how many events it has had. The command API takes it as If-Match.
+    async fn version(&self) -> i32 {
+        int(self.view.version)
+    }
+
+    /// The place in the log of the last event that is taken in here: the order's, its payment's or a notification's.
+    async fn position(&self) -> Position {
+        Position(self.view.position)
+    }
+
+    /// When stock was set aside for every line; null before.
+    async fn reserved_at(&self) -> Option<OffsetDateTime> {
+        self.view.reserved_at
+    }
+
+    /// Until when it must be paid; null before stock is set aside.
+    async fn payment_due_at(&self) -> Option<OffsetDateTime> {
+        self.view.payment_due_at
+    }
+
+    /// When it was paid and confirmed; null before.
+    async fn confirmed_at(&self) -> Option<OffsetDateTime> {
+        self.view.confirmed_at
+    }
+
+    /// Why it was rejected; null unless it was.
+    async fn rejection(&self) -> Option<Rejection> {
+        self.view.rejection.as_ref().map(Rejection::from)
+    }
+
+    /// How it was called off; null unless it was.
+    async fn cancellation(&self) -> Option<Cancellation> {
+        self.view.cancellation.as_ref().map(Cancellation::from)
+    }
+
+    /// How it was shipped; null before.
+    async fn shipment(&self) -> Option<Shipment> {
+        self.view.shipment.as_ref().map(Shipment::from)
+    }
+
+    /// What the payment gateway did; null before it answered.
+    async fn payment(&self) -> Option<Payment> {
+        self.view.payment.as_ref().map(|payment| Payment::new(payment, self.view.payment_status.into()))
+    }
+
+    /// What the customer was told, or could not be told, oldest first.
+    async fn notifications(&self) -> Vec<Notification> {
+        self.view.notifications.iter().map(Notification::from).collect()
+    }
+
+    /// Every event of the order and of its payment, in the order in which they happened.
+    #[graphql(complexity = "page_cost(first, None, child_complexity)")]
+    async fn history(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many events, 0 to 100; 20 if left out.")] first: Option<i32>,
+        #[graphql(desc = "Only events after this cursor.")] after: Option<String>,
+    ) -> Result<Listed<AuditEvent>, QueryError> {
+        let page = Page::new(PageArguments { first, after, ..PageArguments::default() })?;
+        self.read_history(ctx, &page, ends(ctx)).await.map(listed)
+    }
+}
+
+impl Order {
+    /// Orders of one page share a statement.
+    async fn read_history(&self, ctx: &Context<'_>, page: &Page<AuditKey>, ends: Ends) -> Result<Slice<AuditRow>, QueryError> {
+        let order_id = &self.view.order_id;
+        let wanted = HistoryOf {
+            order_id: order_id.clone(),
+            after: page.after.map_or(0, |key| key.0),
+            up_to: self.up_to,
+            rows: i64::try_from(page.rows).expect("a page has at most 100 rows") + 1,
+        };
+        let histories = ctx.data_unchecked::<DataLoader<Histories>>();
+        let mut rows = histories.load_one(wanted).await?.unwrap_or_default();
+        let has_next = rows.len() > page.rows;
+        rows.truncate(page.rows);
+        let has_previous = match page.after {
+            Some(after) if ends.previous => {
+                let sources = ctx.data_unchecked::<Sources>();
+                reads::has_history_up_to(&sources.database, order_id, after.0).await?
+            }
+            _ => false,
+        };
+        Ok(Slice { rows, has_previous, has_next })
+    }
+}
+
+/// Where an order stands.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "DomainStatus")]
+pub(super) enum OrderStatus {
+    /// Accepted; stock is not yet decided.
+    Placed,
+    /// Stock is set aside; payment is outstanding.
+    Reserved,
+    /// Paid.
+    Confirmed,
+    /// With the carrier.
+    Shipped,
+    /// Arrived. Final.
+    Delivered,
+    /// Not enough stock. Final.
+    Rejected,
+    /// Called off. Final.
+    Cancelled,
+}
+
+/// Where a payment stands.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "DomainPaymentStatus")]
+pub(super) enum PaymentStatus {
+    /// Nothing is recorded.
+    None,
+    /// The money was taken.
+    Captured,
+    /// It was refused for good. Final.
+    Declined,
+    /// It was taken and given back. Final.
+    Refunded,
+}
+
+/// Which orders. A field that is left out excludes nothing; all that are given must hold.
+#[derive(InputObject)]
+pub(super) struct OrderFilter {
+    /// In any of these states.
+    status: Option<Vec<OrderStatus>>,
+    /// With a payment in this state.
+    payment_status: Option<PaymentStatus>,
+    /// Of the customer of this id.
+    customer_id: Option<String>,
+    /// Placed at this time or later.
+    placed_after: Option<OffsetDateTime>,
+    /// Placed earlier than this.
+    placed_before: Option<OffsetDateTime>,
+}
+
+impl From<OrderFilter> for OrderConditions {
+    fn from(filter: OrderFilter) -> Self {
+        Self {
+            status: filter.status.map(|statuses| statuses.into_iter().map(Into::into).collect()),
+            payment_status: filter.payment_status.map(Into::into),
+            customer_id: filter.customer_id,
+            placed_after: filter.placed_after,
+            placed_before: filter.placed_before,
+        }
+    }
+}

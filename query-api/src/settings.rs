@@ -1,0 +1,144 @@
+//! The command line and the settings, from flags or from the environment.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use telemetry::settings::{self, Mistakes, SettingsError};
+
+use crate::limits::{MIN_POSITION_WAIT_MS_DEFAULT, MIN_POSITION_WAIT_MS_MAX};
+
+/// Database connections for queries at most, unless set otherwise; two more watch the projections.
+pub const DATABASE_CONNECTIONS_DEFAULT: u32 = 16;
+
+/// GraphQL over the read models of Contrail.
+#[derive(Debug, clap::Parser)]
+#[command(name = "query-api", version)]
+pub struct CommandLine {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The settings of the server, not yet checked.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What `query-api` can do besides serving.
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Print the GraphQL schema (SDL) on stdout and exit; needs no settings
+    Schema,
+}
+
+/// The settings as they came in.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// Postgres with the read models: postgres://user:password@host:port/database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Where to listen: host:port
+    #[arg(long, env = "LISTEN_ADDR")]
+    pub listen_addr: Option<String>,
+    /// Serve everybody who can connect; only with a loopback LISTEN_ADDR
+    #[arg(long, env = "AUTH_DISABLED", num_args = 0..=1, default_missing_value = "true")]
+    pub auth_disabled: Option<String>,
+    /// Keys of callers; this build cannot check them yet and refuses the setting
+    #[arg(long, env = "AUTH_JWKS", hide = true)]
+    pub auth_jwks: Option<String>,
+    /// How long `minPosition` waits for a read model, in milliseconds [default: 5000]
+    #[arg(long, env = "MIN_POSITION_WAIT_MS")]
+    pub min_position_wait_ms: Option<String>,
+    /// Database connections for queries at most [default: 16]
+    #[arg(long, env = "DATABASE_CONNECTIONS")]
+    pub database_connections: Option<String>,
+}
+
+/// Settings that are complete and consistent.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the read models are. Holds a password.
+    pub database_url: String,
+    /// Where to listen; a loopback address as long as callers are not authenticated.
+    pub listen_addr: SocketAddr,
+    /// How long `minPosition` waits.
+    pub min_position_wait: Duration,
+    /// Database connections for queries at most.
+    pub database_connections: u32,
+}
+
+impl Flags {
+    /// Checks every setting and returns them, or all mistakes at once.
+    pub fn check(self) -> Result<Settings, SettingsError> {
+        let mut mistakes = Mistakes::new();
+        let database_url = mistakes.required("DATABASE_URL", self.database_url, settings::postgres_url);
+        let listen_addr = mistakes.required("LISTEN_ADDR", self.listen_addr, settings::listen_addr);
+        let auth_disabled = mistakes.optional("AUTH_DISABLED", self.auth_disabled, false, settings::bool_flag);
+        if self.auth_jwks.is_some_and(|keys| !keys.trim().is_empty()) {
+            mistakes
+                .add("AUTH_JWKS: this build cannot authenticate callers; only AUTH_DISABLED=true on a loopback LISTEN_ADDR works");
+        } else if !auth_disabled {
+            mistakes.add("AUTH_DISABLED: must be true, because this build cannot authenticate callers");
+        }
+        if listen_addr.is_some_and(|address| !address.ip().is_loopback()) {
+            mistakes.add("LISTEN_ADDR: must be a loopback address such as 127.0.0.1:8081 while callers are not authenticated");
+        }
+        let min_position_wait_ms =
+            mistakes.optional("MIN_POSITION_WAIT_MS", self.min_position_wait_ms, MIN_POSITION_WAIT_MS_DEFAULT, |value| {
+                number_within(value, 0, MIN_POSITION_WAIT_MS_MAX)
+            });
+        let database_connections =
+            mistakes.optional("DATABASE_CONNECTIONS", self.database_connections, DATABASE_CONNECTIONS_DEFAULT, |value| {
+                number_within(value, 1, 1_000).and_then(|number| u32::try_from(number).map_err(|error| error.to_string()))
+            });
+        mistakes.finish()?;
+        let present = "finish() refuses a missing setting";
+        Ok(Settings {
+            database_url: database_url.expect(present),
+            listen_addr: listen_addr.expect(present),
+            min_position_wait: Duration::from_millis(min_position_wait_ms),
+            database_connections,
+        })
+    }
+}
+
+fn number_within(value: &str, min: u64, max: u64) -> Result<u64, String> {
+    let number = settings::number::<u64>(value)?;
+    if (min..=max).contains(&number) { Ok(number) } else { Err(format!("must be {min} to {max}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn right() -> Flags {
+        Flags {
+            database_url: Some("postgres://127.0.0.1:5432/contrail".to_owned()),
+            listen_addr: Some("127.0.0.1:0".to_owned()),
+            auth_disabled: Some("true".to_owned()),
+            ..Flags::default()
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_listed_at_once() {
+        let flags = Flags { min_position_wait_ms: Some("16000".to_owned()), ..Flags::default() };
+        let error = flags.check().expect_err("four mistakes").to_string();
+        for name in
+            ["DATABASE_URL: missing", "LISTEN_ADDR: missing", "AUTH_DISABLED: must be true", "MIN_POSITION_WAIT_MS: must be"]
+        {
+            assert!(error.contains(name), "{name} is not in {error}");
+        }
+    }
+
+    #[test]
+    fn without_authentication_only_a_loopback_address_is_served() {
+        let flags = Flags { listen_addr: Some("0.0.0.0:8081".to_owned()), ..right() };
+        assert!(flags.check().expect_err("a mistake").to_string().contains("LISTEN_ADDR: must be a loopback address"));
+        assert!(right().check().is_ok());
+    }
+
+    #[test]
+    fn keys_are_refused_rather_than_ignored() {
+        let flags = Flags { auth_jwks: Some("keys.json".to_owned()), ..right() };
+        assert!(flags.check().expect_err("a mistake").to_string().contains("AUTH_JWKS"));
+    }
+}

@@ -1,0 +1,101 @@
+//! A query API of one test, on a database of its own.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use local_stack::testing::TestDatabase;
+use query_api::database::Database;
+use query_api::http::{self, Capacity};
+use query_api::metrics::QueryMetrics;
+use query_api::positions::{self, Positions};
+use query_api::schema::{self, Sources};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+use telemetry::health::Health;
+use telemetry::metrics::Metrics;
+use tower::ServiceExt as _;
+
+/// How long any request of these tests may take.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Api {
+    pub(crate) router: Router,
+    pub(crate) positions: Positions,
+    /// May write, unlike the API's own connections.
+    pub(crate) writer: PgConnection,
+    pub(crate) database: TestDatabase,
+}
+
+/// The routes over other sources or of another capacity.
+pub(crate) fn router(sources: Sources, capacity: Capacity) -> Router {
+    http::router(schema::build(sources), QueryMetrics::new(&Metrics::new("query-api")), capacity)
+}
+
+impl Api {
+    /// With empty read models.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Duration::from_secs(10)).await
+    }
+
+    /// With this wait for `minPosition`.
+    pub(crate) async fn start_with(min_position_wait: Duration) -> Self {
+        let database = tokio::task::block_in_place(local_stack::testing::database);
+        let options = database.url().parse().expect("a Postgres URL");
+        read_store::schema::migrate(&options).await.expect("an empty database is migrated");
+        let writer = PgConnection::connect_with(&options).await.expect("the database is there");
+        let watching = Database::open(database.url(), 1).expect("a Postgres URL");
+        let positions = Positions::default();
+        let health = Health::new("query-api");
+        let url = database.url().to_owned();
+        tokio::spawn(positions::follow(positions.clone(), watching, url, health.component("postgres")));
+        let reads = Database::open(database.url(), 4).expect("a Postgres URL");
+        let sources = Sources { database: reads, positions: positions.clone(), min_position_wait };
+        let capacity = Capacity { deadline: DEADLINE, requests_in_flight_max: 100 };
+        Self { router: router(sources, capacity), positions, writer, database }
+    }
+
+    /// Another connection that may write.
+    pub(crate) async fn connect(&self) -> PgConnection {
+        PgConnection::connect(self.database.url()).await.expect("the database is there")
+    }
+
+    /// The whole response to a query.
+    pub(crate) async fn response(&self, query: &str, variables: Value) -> Value {
+        let body = json!({"query": query, "variables": variables}).to_string();
+        let request = Request::post("/graphql").header("content-type", "application/json");
+        let (status, body) = self.send(request.body(Body::from(body)).expect("a request")).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    }
+
+    /// The data of a query that has no errors.
+    pub(crate) async fn data(&self, query: &str, variables: Value) -> Value {
+        let mut response = self.response(query, variables).await;
+        assert_eq!(response.get("errors"), None, "{response}");
+        response["data"].take()
+    }
+
+    /// The code and message of the only error of a query.
+    pub(crate) async fn error(&self, query: &str, variables: Value) -> (String, String) {
+        let response = self.response(query, variables).await;
+        let errors = response["errors"].as_array().unwrap_or_else(|| panic!("no errors in {response}"));
+        assert_eq!(errors.len(), 1, "{response}");
+        let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no text in {response}")).to_owned();
+        (text(&errors[0]["extensions"]["code"]), text(&errors[0]["message"]))
+    }
+
+    /// Status and JSON body of any request.
+    pub(crate) async fn send(&self, request: Request<Body>) -> (StatusCode, Value) {
+        let response = self.exchange(request).await;
+        let status = response.status();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{error}: {body:?}")))
+    }
+
+    pub(crate) async fn exchange(&self, request: Request<Body>) -> Response<Body> {
+        tokio::time::timeout(DEADLINE, self.router.clone().oneshot(request)).await.expect("an answer in time").expect("an answer")
+    }
+}

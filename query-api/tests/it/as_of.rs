@@ -1,0 +1,108 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::api::Api;
+use crate::rows::{advance, eventful, insert_event, insert_order, order_id};
+
+/// An order that was placed, reserved, paid, confirmed and announced, at positions 2, 4, 5, 6 and 8; the log goes on to 9.
+async fn start() -> Api {
+    let mut api = Api::start_with(Duration::from_secs(5)).await;
+    let (order, notification) = (order_id(1), order_id(99));
+    let at = "2026-11-20T12:00:00Z";
+    let placed = json!({"customer": {"id": "c-42", "email": "a@example.com", "name": "A"}, "currency": "EUR",
+                        "lines": [{"sku": "TEA-1", "quantity": 2, "unit_price_minor": 1250}], "total_minor": 2500,
+                        "payment_method": "pm_card_visa", "placed_at": at, "request": {"id": order, "digest": "d"}});
+    let amount = json!({"minor_units": 2500, "currency": "EUR"});
+    let events = [
+        (2, "order.placed", &order, 1, placed),
+        (4, "order.stock_reserved", &order, 2, json!({"reserved_at": at, "payment_due_at": at})),
+        (5, "payment.captured", &order, 1, json!({"payment_intent_id": "pi_1", "amount": amount, "captured_at": at})),
+        (6, "order.confirmed", &order, 3, json!({"payment_intent_id": "pi_1", "confirmed_at": at})),
+        (
+            8,
+            "notification.sent",
+            &notification,
+            1,
+            json!({"order_id": order, "topic": "order_confirmed", "channel": "email", "sent_at": at}),
+        ),
+    ];
+    for (position, event_type, id, version, data) in &events {
+        insert_event(&mut api.writer, *position, event_type, id, *version, data).await;
+    }
+    // What the read model has now differs, so that an answer from it would show.
+    insert_order(&mut api.writer, &eventful(1)).await;
+    advance(&mut api.writer, "audit", 9).await;
+    api
+}
+
+async fn as_of(api: &Api, arguments: &str) -> Value {
+    let query = format!(
+        "query ($id: ID!) {{ order(id: $id, {arguments}) {{ status paymentStatus version position total {{ amount }}
+             notifications {{ topic }} history {{ edges {{ node {{ position }} }} }} }} }}"
+    );
+    api.data(&query, json!({"id": order_id(1)})).await["order"].take()
+}
+
+fn positions(order: &Value) -> Vec<&str> {
+    let events = order["history"]["edges"].as_array().expect("edges").iter();
+    events.map(|edge| edge["node"]["position"].as_str().expect("a position")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_shown_as_it_was_right_after_a_position() {
+    let api = start().await;
+    assert_eq!(as_of(&api, "asOfPosition: 1").await, json!(null), "it was not yet placed");
+    let cases = [
+        ("2", "PLACED", "NONE", 1, "2", 0, vec!["2"]),
+        ("3", "PLACED", "NONE", 1, "2", 0, vec!["2"]),
+        ("4", "RESERVED", "NONE", 2, "4", 0, vec!["2", "4"]),
+        ("5", "RESERVED", "CAPTURED", 2, "5", 0, vec!["2", "4", "5"]),
+        ("7", "CONFIRMED", "CAPTURED", 3, "6", 0, vec!["2", "4", "5", "6"]),
+        ("9", "CONFIRMED", "CAPTURED", 3, "8", 1, vec!["2", "4", "5", "6"]),
+    ];
+    for (at, status, payment_status, version, position, notifications, history) in cases {
+        let order = as_of(&api, &format!("asOfPosition: \"{at}\"")).await;
+        assert_eq!(order["status"], status, "as of {at}");
+        assert_eq!(order["paymentStatus"], payment_status, "as of {at}");
+        assert_eq!(order["version"], version, "as of {at}");
+        assert_eq!(order["position"], position, "as of {at}");
+        assert_eq!(order["total"]["amount"], "25.00", "as of {at}");
+        assert_eq!(order["notifications"].as_array().map(Vec::len), Some(notifications), "as of {at}");
+        assert_eq!(positions(&order), history, "as of {at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_shown_as_it_was_at_a_time() {
+    let api = start().await;
+    // The event at position n was appended n seconds after 12:00:00.123456.
+    let cases =
+        [("12:00:01", None), ("12:00:03", Some("PLACED")), ("12:00:04.123456", Some("RESERVED")), ("23:00:00", Some("CONFIRMED"))];
+    for (time, status) in cases {
+        let order = as_of(&api, &format!("asOf: \"2026-11-20T{time}Z\"")).await;
+        assert_eq!(order["status"].as_str(), status, "as of {time}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_the_audit_trail_does_not_have_is_waited_for_and_then_stale() {
+    let mut api = start().await;
+    let mut writer = api.connect().await;
+    let (order, ()) = tokio::join!(as_of(&api, "asOfPosition: 12"), advance(&mut writer, "audit", 12));
+    assert_eq!(order["status"], "CONFIRMED");
+    api = Api::start_with(Duration::from_millis(50)).await;
+    let (code, _) = api.error("{ order(id: \"x\", asOfPosition: 1) { status } }", json!({})).await;
+    assert_eq!(code, "STALE_READ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_and_a_position_together_are_refused_and_nobody_is_null() {
+    let api = start().await;
+    let query = "{ order(id: \"x\", asOfPosition: 1, asOf: \"2026-11-20T12:00:00Z\") { status } }";
+    assert_eq!(api.error(query, json!({})).await.0, "BAD_USER_INPUT");
+    for id in [order_id(7), "x".to_owned()] {
+        let query = "query ($id: ID!) { order(id: $id, asOfPosition: 9) { status } }";
+        assert_eq!(api.data(query, json!({"id": id})).await, json!({"order": null}));
+    }
+}

@@ -1,0 +1,80 @@
+use std::time::Duration;
+
+use query_api::database::Database;
+use query_api::http::Capacity;
+use query_api::positions::Positions;
+use query_api::schema::Sources;
+use serde_json::json;
+
+use crate::api::{Api, router};
+use crate::rows::{insert_order, order_id, placed};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_the_server_is_masked() {
+    let mut api = Api::start().await;
+    insert_order(&mut api.writer, &placed(1)).await;
+    sqlx::query("UPDATE contrail.orders SET payload = '{\"status\": \"SECRET\"}'")
+        .execute(&mut api.writer)
+        .await
+        .expect("a payload that cannot be read");
+    let response = api.response("query ($id: ID!) { order(id: $id) { status } }", json!({"id": order_id(1)})).await;
+    assert_eq!(
+        response,
+        json!({"data": {"order": null}, "errors": [{
+            "message": "internal error", "locations": [{"line": 1, "column": 20}], "path": ["order"],
+            "extensions": {"code": "INTERNAL"},
+        }]})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_field_fails_and_the_others_are_answered() {
+    let mut api = Api::start().await;
+    insert_order(&mut api.writer, &placed(1)).await;
+    sqlx::query("DROP TABLE contrail.inventory").execute(&mut api.writer).await.expect("a table is dropped");
+    let query = "query ($id: ID!) { order(id: $id) { version } stockItem(sku: \"TEA-1\") { sku } }";
+    let response = api.response(query, json!({"id": order_id(1)})).await;
+    assert_eq!(response["data"], json!({"order": {"version": 1}, "stockItem": null}));
+    assert_eq!(response["errors"][0]["extensions"]["code"], "UNAVAILABLE");
+    assert_eq!(response["errors"][0]["path"], json!(["stockItem"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_postgres_is_unavailable_and_the_schema_still_answers() {
+    // A port that was free a moment ago, on which nobody listens.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+    let database = Database::open(&format!("postgres://nobody@127.0.0.1:{port}/nowhere"), 2).expect("a Postgres URL");
+    let sources = Sources { database, positions: Positions::default(), min_position_wait: Duration::ZERO };
+    let mut api = Api::start().await;
+    api.router = router(sources, Capacity { deadline: Duration::from_secs(20), requests_in_flight_max: 1 });
+    let (code, message) = api.error("{ projections { name } }", json!({})).await;
+    assert_eq!((code.as_str(), message.as_str()), ("UNAVAILABLE", "the read models cannot be reached now"));
+    assert_eq!(api.data("{ __schema { queryType { name } } }", json!({})).await["__schema"]["queryType"]["name"], "Query");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_does_not_fit_the_schema_has_a_code_and_a_place() {
+    let api = Api::start().await;
+    let cases = [
+        ("{ order(id: \"x\") { colour } }", "GRAPHQL_VALIDATION_FAILED"),
+        ("{ orders(first: \"many\") { edges { cursor } } }", "GRAPHQL_VALIDATION_FAILED"),
+        ("{ orders(filter: {status: [LOST]}) { edges { cursor } } }", "GRAPHQL_VALIDATION_FAILED"),
+        ("{ order(id: }", "GRAPHQL_PARSE_FAILED"),
+        ("query A { __typename } query B { __typename }", "GRAPHQL_VALIDATION_FAILED"),
+        ("mutation { placeOrder }", "GRAPHQL_VALIDATION_FAILED"),
+        ("subscription { orderUpdated }", "GRAPHQL_VALIDATION_FAILED"),
+        ("{ orders(filter: {placedAfter: \"yesterday\"}) { edges { cursor } } }", "BAD_USER_INPUT"),
+    ];
+    for (query, expected) in cases {
+        let response = api.response(query, json!({})).await;
+        assert_eq!(response["errors"][0]["extensions"]["code"], expected, "{query}: {response}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_can_be_written_through_the_pool_of_the_api() {
+    let api = Api::start().await;
+    let database = Database::open(api.database.url(), 1).expect("a Postgres URL");
+    let error = sqlx::query("DELETE FROM contrail.orders").execute(database.pool()).await.expect_err("a read-only transaction");
+    assert!(error.to_string().contains("read-only transaction"), "{error}");
+}

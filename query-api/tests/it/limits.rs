@@ -1,0 +1,148 @@
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use query_api::database::Database;
+use query_api::http::Capacity;
+use query_api::limits::{QUERY_DEPTH_MAX, QUERY_FIELDS_MAX, REQUEST_BYTES_MAX};
+use query_api::positions::Positions;
+use query_api::schema::Sources;
+use serde_json::json;
+
+use crate::api::{Api, router};
+
+/// `{ __schema { types { fields { type { ofType { … name … } } } } } }` with `depth` levels of fields.
+fn nested(depth: usize) -> String {
+    let inner = depth.checked_sub(5).expect("a depth of at least 5");
+    format!("{{ __schema {{ types {{ fields {{ type {{ {} name {} }} }} }} }} }}", "ofType { ".repeat(inner), "} ".repeat(inner))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn depth_is_limited() {
+    let api = Api::start().await;
+    api.data(&nested(QUERY_DEPTH_MAX), json!({})).await;
+    let (code, message) = api.error(&nested(QUERY_DEPTH_MAX + 1), json!({})).await;
+    assert_eq!((code.as_str(), message.as_str()), ("LIMIT_EXCEEDED", "the query nests fields more than 16 deep"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cost_is_limited_and_counts_pages_within_pages() {
+    let api = Api::start().await;
+    let query = |orders: usize, events: usize| {
+        format!(
+            "{{ orders(first: {orders}) {{ edges {{ node {{ history(first: {events}) {{ edges {{ node {{ position }} }} }} }} }} }} }}"
+        )
+    };
+    api.data(&query(20, 100), json!({})).await;
+    let (code, message) = api.error(&query(100, 100), json!({})).await;
+    assert_eq!(code, "LIMIT_EXCEEDED");
+    assert_eq!(message, "the query costs more than 10000: ask for fewer fields or smaller pages");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lookups_by_alias_are_limited_by_their_cost() {
+    let api = Api::start().await;
+    let lookups =
+        |count: usize| (0..count).fold("{".to_owned(), |query, n| format!("{query} a{n}: order(id: \"x\") {{ version }}")) + " }";
+    api.data(&lookups(500), json!({})).await;
+    assert_eq!(api.error(&lookups(1_000), json!({})).await.0, "LIMIT_EXCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aliases_of_the_cheapest_field_are_limited_by_their_number() {
+    let api = Api::start().await;
+    let aliases = |count: usize| (0..count).fold("{".to_owned(), |query, n| format!("{query} a{n}: __typename")) + " }";
+    api.data(&aliases(QUERY_FIELDS_MAX), json!({})).await;
+    assert_eq!(api.error(&aliases(QUERY_FIELDS_MAX + 1), json!({})).await.0, "LIMIT_EXCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directives_on_a_field_are_limited() {
+    let api = Api::start().await;
+    let (code, _) = api.error(&format!("{{ __typename {} }}", "@include(if: true) ".repeat(5)), json!({})).await;
+    assert_eq!(code, "GRAPHQL_VALIDATION_FAILED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_documents_are_refused_at_once() {
+    let api = Api::start().await;
+    let mut doubling = "{ ...F0 }".to_owned();
+    for n in 1..=28 {
+        write!(doubling, " fragment F{} on Query {{ ...F{n} ...F{n} }}", n - 1).expect("a string takes everything");
+    }
+    doubling.push_str(" fragment F28 on Query { __typename }");
+    let cases = [
+        doubling,
+        "{a".repeat(30_000),
+        format!("{{ orders(filter: {} }}", "[".repeat(90_000)),
+        format!("query ($v: {}Int) {{ __typename }}", "[".repeat(90_000)),
+        "{ ...A } fragment A on Query { ...B ...B } fragment B on Query { ...A ...A }".to_owned(),
+    ];
+    for query in cases {
+        let (code, message) = api.error(&query, json!({})).await;
+        assert_eq!(code, "LIMIT_EXCEEDED", "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_of_a_request_is_limited() {
+    let api = Api::start().await;
+    let body = format!("{{\"query\":\"{{ __typename }} # {}\"}}", "x".repeat(REQUEST_BYTES_MAX));
+    let request = Request::post("/graphql").header("content-type", "application/json").body(body.into()).expect("a request");
+    let (status, body) = api.send(request).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(body["errors"][0]["message"], format!("the request is larger than {REQUEST_BYTES_MAX} bytes"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_ends_at_the_deadline_even_if_its_answer_does_not_come() {
+    let mut api = Api::start().await;
+    api.router = waiting_for_ever(&api, Capacity { deadline: Duration::from_millis(50), requests_in_flight_max: 1 });
+    let (status, body) = api.send(post(WAITING)).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body["errors"][0]["extensions"]["code"], "DEADLINE_EXCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_flight_are_limited_and_the_next_one_is_told_when_to_come_again() {
+    let mut api = Api::start().await;
+    api.router = waiting_for_ever(&api, Capacity { deadline: Duration::from_mins(1), requests_in_flight_max: 3 });
+    let waiting = || api.exchange(post(WAITING));
+    // In this order, so that the three are in flight when the fourth comes.
+    let refused = tokio::select! {
+        biased;
+        _ = waiting() => unreachable!("it waits"),
+        _ = waiting() => unreachable!("it waits"),
+        _ = waiting() => unreachable!("it waits"),
+        refused = api.exchange(post("{ __typename }")) => refused,
+    };
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    // The three have gone away, which makes room.
+    api.data("{ __typename }", json!({})).await;
+}
+
+const WAITING: &str = "{ orders(minPosition: 1) { edges { cursor } } }";
+
+/// A server of which no read model ever moves.
+fn waiting_for_ever(api: &Api, capacity: Capacity) -> Router {
+    let database = Database::open(api.database.url(), 1).expect("a Postgres URL");
+    router(Sources { database, positions: Positions::default(), min_position_wait: Duration::from_mins(1) }, capacity)
+}
+
+fn post(query: &str) -> Request<Body> {
+    let request = Request::post("/graphql").header("content-type", "application/json");
+    request.body(Body::from(json!({"query": query}).to_string())).expect("a request")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_introspection_query_of_the_common_tools_is_within_every_limit() {
+    let api = Api::start().await;
+    // What getIntrospectionQuery() of graphql-js 16 returns, with every option on.
+    let query = include_str!("introspection.graphql");
+    let data = api.data(query, json!({})).await;
+    assert_eq!(data["__schema"]["queryType"]["name"], "Query");
+    assert_eq!(data["__schema"]["mutationType"], json!(null));
+}

@@ -1,0 +1,22 @@
+//! The query API over a real Postgres with the real schema of the read models.
+
+mod api;
+mod rows;
+
+mod as_of;
+mod audit;
+mod filters;
+mod nodes;
+mod orders;
+mod paging;
+mod stock;
+
+mod errors;
+mod limits;
+mod min_position;
+mod projections;
+
+mod http;
+mod page;
+mod process;
+mod schema;
