@@ -1,0 +1,170 @@
+//! `projectors audit verify`: whether an exported file is what was signed. Needs the file, its checkpoint and the key, nothing else.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde::Serialize;
+
+use super::{
+    checkpoint::Checkpoint,
+    diagnosis,
+    key::VerifierKey,
+    merkle::{Frontier, Hash, leaf_hash},
+};
+use crate::failure::Failure;
+
+/// Size of the input buffer, in bytes.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// What is wrong with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The checkpoint does not bear a valid signature of the key.
+    WronglySigned,
+    /// The file has fewer lines than were signed, or one of them was replaced by a copy of another.
+    Missing,
+    /// The file has more lines than were signed.
+    Extra,
+    /// The lines are those that were signed, or look like it, but stand in another order.
+    Reordered,
+    /// The content of a line was changed.
+    Altered,
+}
+
+impl Fault {
+    /// As it is printed.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WronglySigned => "wrongly signed",
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Reordered => "reordered",
+            Self::Altered => "altered",
+        }
+    }
+}
+
+/// A fault, as far as it can be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What kind.
+    pub fault: Fault,
+    /// The first line that shows it, from 1 on, where that can be told.
+    pub line: Option<u64>,
+    /// In words.
+    pub detail: String,
+}
+
+/// What verifying found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Whether the file is exactly what was signed.
+    pub verified: bool,
+    /// How many events were signed; none if the signature is wrong.
+    pub size: Option<u64>,
+    /// The signed root, in base64.
+    pub root: Option<String>,
+    /// How many lines the file has.
+    pub lines: u64,
+    /// What is wrong, if anything is.
+    pub finding: Option<Finding>,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(size), Some(root)) = (self.size, &self.root) {
+            writeln!(f, "size      {size}\nroot      {root}")?;
+        }
+        let Some(finding) = &self.finding else { return write!(f, "verified  yes") };
+        write!(f, "verified  no: {}", finding.fault.as_str())?;
+        if let Some(line) = finding.line {
+            write!(f, " (line {line})")?;
+        }
+        write!(f, ": {}", finding.detail)
+    }
+}
+
+/// Verifies `file` by the checkpoint at `checkpoint` with `key`.
+///
+/// A file that is not what was signed is a [`Verdict`], not an error; an error is a file that cannot be read.
+pub fn verify(file: &Path, checkpoint: &Path, key: &VerifierKey) -> Result<Verdict, Failure> {
+    let note = std::fs::read(checkpoint).map_err(unreadable(checkpoint))?;
+    // Opened before the signature is judged, so that a missing file is told as such.
+    let lines = Lines::open(file).map_err(unreadable(file))?;
+    let opened = String::from_utf8(note).map_err(|_| "the checkpoint is not a signed note".to_owned());
+    let head = match opened.and_then(|note| Checkpoint::open(&note, key).map_err(|error| error.to_string())) {
+        Ok(head) => head,
+        Err(detail) => {
+            let finding = Finding { fault: Fault::WronglySigned, line: None, detail };
+            return Ok(Verdict { verified: false, size: None, root: None, lines: 0, finding: Some(finding) });
+        }
+    };
+    let (lines, finding) = compare(lines, file, &head).map_err(unreadable(file))?;
+    Ok(Verdict { verified: finding.is_none(), size: Some(head.size), root: Some(BASE64.encode(head.root)), lines, finding })
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    move |error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::NotFound(format!("{} does not exist", path.display())),
+        _ => Failure::other(format!("read {}", path.display()))(error),
+    }
+}
+
+/// Counts the lines, and finds what is wrong with them. Reads the file once if nothing is.
+fn compare(mut lines: Lines, file: &Path, head: &Checkpoint) -> io::Result<(u64, Option<Finding>)> {
+    let mut tree = Frontier::new();
+    let mut root_at_size: Option<Hash> = (head.size == 0).then(|| tree.root());
+    while let Some(line) = lines.next()? {
+        tree.append(leaf_hash(line));
+        if tree.size() == head.size {
+            root_at_size = Some(tree.root());
+        }
+    }
+    let count = tree.size();
+    let is_prefix = root_at_size == Some(head.root);
+    if is_prefix && count == head.size && !lines.is_cut {
+        return Ok((count, None));
+    }
+    let finding = if lines.is_cut && is_prefix {
+        // The hash does not cover line ends, but a file without the last one was not written by us.
+        Finding { fault: Fault::Altered, line: Some(count), detail: "the last line does not end".to_owned() }
+    } else if count < head.size {
+        diagnosis::missing(Lines::open(file)?, count, head.size)?
+    } else if count > head.size {
+        diagnosis::extra(count, head.size, is_prefix)
+    } else {
+        diagnosis::changed(Lines::open(file)?, &head.root)?
+    };
+    Ok((count, Some(finding)))
+}
+
+/// The lines of a file, one at a time. A line is what stands before a line feed; nothing else ends one.
+pub(super) struct Lines {
+    reader: BufReader<File>,
+    line: Vec<u8>,
+    /// The file ended without a line feed.
+    is_cut: bool,
+}
+
+impl Lines {
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { reader: BufReader::with_capacity(BUFFER_BYTES, File::open(path)?), line: Vec::new(), is_cut: false })
+    }
+
+    pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        self.line.clear();
+        if self.reader.read_until(b'\n', &mut self.line)? == 0 {
+            return Ok(None);
+        }
+        if self.line.pop_if(|byte| *byte == b'\n').is_none() {
+            self.is_cut = true;
+        }
+        Ok(Some(&self.line))
+    }
+}

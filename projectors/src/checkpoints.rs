@@ -1,0 +1,101 @@
+//! The rows of `contrail.projections` as their owner handles them: locked first, moved last, both in the transaction of the batch.
+//!
+//! Every transaction that changes a read model takes the row's lock before it touches the read model's table. That is why a replay
+//! can swap the tables under a running projector: whoever comes second sees the position that the first one left.
+
+use event_store::STREAM;
+use read_store::{
+    notices::{self, Notice},
+    projections::ProjectionName,
+};
+use sqlx::{PgConnection, PgExecutor, Row};
+
+use crate::read_models::{Checkpoint, Unapplicable, signed};
+
+/// How a projection stands after a transaction.
+#[derive(Debug)]
+pub(crate) struct Standing<'a> {
+    /// Where it is.
+    pub(crate) checkpoint: &'a Checkpoint,
+    /// The last event of the log, as far as is known.
+    pub(crate) head: u64,
+    /// The event that it stands before, if it cannot go past it.
+    pub(crate) halt: Option<&'a Unapplicable>,
+}
+
+/// Locks the row until the transaction ends, and reads where the projection is.
+pub(crate) async fn lock(transaction: &mut PgConnection, name: ProjectionName) -> Result<Checkpoint, sqlx::Error> {
+    read(transaction, name, "FOR UPDATE").await
+}
+
+/// Where the projection is at this moment; another may move it on right after.
+pub(crate) async fn peek(executor: impl PgExecutor<'_>, name: ProjectionName) -> Result<Checkpoint, sqlx::Error> {
+    read(executor, name, "").await
+}
+
+async fn read(executor: impl PgExecutor<'_>, name: ProjectionName, locking: &str) -> Result<Checkpoint, sqlx::Error> {
+    let row = sqlx::query(&format!("SELECT position, frontier FROM contrail.projections WHERE name = $1 {locking}"))
+        .bind(name.as_str())
+        .fetch_one(executor)
+        .await?;
+    let position: i64 = row.try_get("position")?;
+    Ok(Checkpoint { position: position.unsigned_abs(), frontier: row.try_get("frontier")? })
+}
+
+/// Moves the projection on from `expected` and tells listeners. False if it is not at `expected` (any more): then nothing
+/// is changed, and the transaction must be rolled back.
+pub(crate) async fn advance(
+    transaction: &mut PgConnection,
+    name: ProjectionName,
+    expected: u64,
+    standing: &Standing<'_>,
+) -> Result<bool, sqlx::Error> {
+    let Standing { checkpoint, head, halt } = standing;
+    let moved = sqlx::query(
+        "UPDATE contrail.projections SET position = $3, head = GREATEST($4, $3), frontier = $5, updated_at = now(), \
+         state = CASE WHEN $6::bigint IS NULL THEN 'running' ELSE 'halted' END, \
+         halt_position = $6, halt_event_type = $7, halt_reason = $8, \
+         halted_at = CASE WHEN $6::bigint IS NULL THEN NULL WHEN halt_position = $6 THEN halted_at ELSE now() END \
+         WHERE name = $1 AND position = $2",
+    )
+    .bind(name.as_str())
+    .bind(signed(expected))
+    .bind(signed(checkpoint.position))
+    .bind(signed(*head))
+    .bind(&checkpoint.frontier)
+    .bind(halt.map(|halt| signed(halt.position)))
+    .bind(halt.and_then(|halt| halt.event_type.as_deref()))
+    .bind(halt.map(|halt| halt.reason.as_str()))
+    .execute(&mut *transaction)
+    .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(false);
+    }
+    notify(transaction, name, checkpoint.position).await?;
+    Ok(true)
+}
+
+/// Writes down how far the log goes, if that is news.
+pub(crate) async fn set_head(executor: impl PgExecutor<'_>, name: ProjectionName, head: u64) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE contrail.projections SET head = $2, updated_at = now() WHERE name = $1 AND head < $2")
+        .bind(name.as_str())
+        .bind(signed(head))
+        .execute(executor)
+        .await?;
+    Ok(())
+}
+
+async fn notify(transaction: &mut PgConnection, name: ProjectionName, position: u64) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_notify($1, $2)")
+        .bind(notices::CHANNEL)
+        .bind(Notice { name, position }.to_payload())
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
+
+/// The reason of a halt at a position that the log does not have.
+pub(crate) fn gap(expected: u64, found: u64) -> Unapplicable {
+    let reason = format!("position {expected} is missing from the stream {STREAM}, the next one is {found}");
+    Unapplicable { position: expected, event_type: None, reason }
+}

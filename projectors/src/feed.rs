@@ -1,0 +1,90 @@
+//! The log as a projection takes it: messages stay at hand until they are applied for good.
+
+use std::{collections::VecDeque, fmt, time::Duration};
+
+use event_store::{JetStreamEventStore, LogMessage, LogReader, ReadError};
+use tracing::warn;
+
+use crate::read_models::Unapplicable;
+
+/// How far a reader is let run on to a later position before it is cheaper to start anew there.
+const SKIP_EVENTS_MAX: u64 = 10_000;
+/// Pause after an error that the reader did not get over by itself.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Reads the log for somebody who says after which position to go on. Asking for the same position again gives the same messages.
+pub(crate) struct Feed {
+    store: JetStreamEventStore,
+    /// None after a gap: what comes next is not what should.
+    reader: Option<LogReader>,
+    /// The position that the reader delivers next.
+    next: u64,
+    waiting: VecDeque<LogMessage>,
+    read_messages_max: usize,
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("next", &self.next).field("waiting", &self.waiting.len()).finish_non_exhaustive()
+    }
+}
+
+impl Feed {
+    /// Reads up to `read_messages_max` messages at a time.
+    pub(crate) fn new(store: JetStreamEventStore, read_messages_max: usize) -> Self {
+        Self { store, reader: None, next: 0, waiting: VecDeque::new(), read_messages_max }
+    }
+
+    /// Waits until at least one message after `position` is at hand. Cancel safe. A gap is told each time that it is met.
+    pub(crate) async fn wait(&mut self, position: u64) -> Result<(), Unapplicable> {
+        self.drop_until(position);
+        while self.waiting.is_empty() {
+            let behind = (position + 1).checked_sub(self.next);
+            let is_near = behind.is_some_and(|events| events <= SKIP_EVENTS_MAX);
+            let reader = match &mut self.reader {
+                Some(reader) if is_near => reader,
+                reader => {
+                    self.next = position + 1;
+                    reader.insert(self.store.read_from(self.next))
+                }
+            };
+            match reader.next_batch(self.read_messages_max).await {
+                Ok(messages) => {
+                    self.next += messages.len() as u64;
+                    self.waiting.extend(messages);
+                    self.drop_until(position);
+                }
+                Err(ReadError::Gap { expected, found }) => {
+                    self.reader = None;
+                    if expected > position {
+                        return Err(crate::checkpoints::gap(expected, found));
+                    }
+                }
+                Err(error) => {
+                    warn!(error = &error as &dyn std::error::Error, "cannot read the log");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    self.reader = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The messages right after `position` that are at hand, at most `messages_max`; none before [`Feed::wait`] has returned.
+    pub(crate) fn at_hand(&mut self, position: u64, messages_max: usize) -> &[LogMessage] {
+        self.drop_until(position);
+        let waiting = &*self.waiting.make_contiguous();
+        &waiting[..waiting.len().min(messages_max)]
+    }
+
+    fn drop_until(&mut self, position: u64) {
+        while self.waiting.front().is_some_and(|message| message.position <= position) {
+            self.waiting.pop_front();
+        }
+        if self.waiting.front().is_some_and(|message| message.position != position + 1) {
+            // Somebody set the projection back; what is at hand comes too early.
+            self.waiting.clear();
+            self.reader = None;
+        }
+    }
+}

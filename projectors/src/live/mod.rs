@@ -1,0 +1,58 @@
+//! The running projections: each follows the log and keeps one read model up to date, exactly once per event.
+
+mod batch;
+
+mod projector;
+
+use std::time::Duration;
+
+use event_store::JetStreamEventStore;
+use read_store::projections::ProjectionName;
+use sqlx::PgPool;
+use telemetry::{drain::Drain, health::Health, metrics::Metrics};
+use tokio::task::JoinSet;
+
+use crate::{
+    audit::key::Signer,
+    metrics::ProjectionMetrics,
+    read_models::{AuditTrail, Inventory, Orders},
+};
+
+/// Most events applied in one transaction.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+/// How often a projection looks how far the log is, signs what is unsigned, and, while it is halted, whether it may go on.
+pub const TICK_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause after a failed transaction, doubled with each further one.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Longest pause between two attempts.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What the projections work with.
+#[derive(Clone, Debug)]
+pub struct Dependencies {
+    /// The log.
+    pub store: JetStreamEventStore,
+    /// The read models; each projection holds at most two connections at a time.
+    pub pool: PgPool,
+    /// Signs the audit trail's heads.
+    pub signer: Signer,
+    /// Gets one component per projection.
+    pub health: Health,
+    /// Gets the metrics of each projection.
+    pub metrics: Metrics,
+    /// Ends the projections after the batch that each is at.
+    pub drain: Drain,
+}
+
+/// Starts the three projections, independent of each other. Each ends when the drain starts, and only then.
+pub fn spawn(dependencies: &Dependencies) -> JoinSet<()> {
+    let metrics = ProjectionMetrics::register(&dependencies.metrics);
+    // A live table's rows are read anew for each batch: a replay may have swapped the table since the last one.
+    let (orders, inventory) = (Orders::new(0), Inventory::new(0));
+    let audit = AuditTrail::signed_by(dependencies.signer.clone());
+    let mut projections = JoinSet::new();
+    projections.spawn(projector::run(orders, dependencies.clone(), metrics(ProjectionName::Orders)));
+    projections.spawn(projector::run(inventory, dependencies.clone(), metrics(ProjectionName::Inventory)));
+    projections.spawn(projector::run(audit, dependencies.clone(), metrics(ProjectionName::Audit)));
+    projections
+}

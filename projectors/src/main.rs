@@ -1,0 +1,130 @@
+//! `projectors`: see `projectors --help`.
+
+mod cli;
+
+use std::io;
+
+use clap::Parser;
+use projectors::{
+    audit::{
+        export::{self, Destination},
+        key::{Signer, VerifierKey},
+        verify,
+    },
+    failure::Failure,
+    migrate,
+    output::Output,
+    replay::{self, Replayer, Report},
+    run,
+    settings::SERVICE,
+    status,
+};
+use telemetry::{drain::Drain, exit::Exit};
+
+use crate::cli::{AuditCommand, Cli, Command, ExportArgs, KeygenArgs, ReplayArgs, VerifyArgs};
+
+#[tokio::main]
+async fn main() -> Exit {
+    let cli = Cli::parse();
+    telemetry::logs::init(SERVICE);
+    match dispatch(cli.command).await {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let exit = failure.exit();
+            eprintln!("error: {:#}", anyhow::Error::new(failure));
+            exit
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Run(args) => {
+            let settings = args.check()?;
+            run::run(settings, Drain::on_signals()).await?;
+        }
+        Command::Status(args) => {
+            let output = args.output;
+            let (database, nats_url) = args.check()?;
+            let projections = status::status(&database.pool, nats_url.as_deref()).await?;
+            println!("{}", status::render(&projections, output));
+        }
+        Command::Replay(args) => return replay(args).await,
+        Command::Migrate(args) => {
+            let settings = args.check()?;
+            migrate::migrate(&settings.nats_url, &settings.database, settings.replicas, settings.wait).await?;
+        }
+        Command::Audit { command } => return audit(command).await,
+    }
+    Ok(Exit::Done)
+}
+
+/// What was built is kept when a signal comes first.
+async fn replay(args: ReplayArgs) -> Result<Exit, Failure> {
+    let (projections, purpose, output) = (args.projections(), args.purpose(), args.output);
+    let (nats_url, database) = args.check()?;
+    let drain = Drain::on_signals();
+    let all = async {
+        let replayer = Replayer::connect(&nats_url, database.options).await?;
+        let mut reports = Vec::new();
+        for projection in projections {
+            reports.push(replayer.replay(projection, purpose).await?);
+        }
+        Ok::<_, Failure>(reports)
+    };
+    let reports = tokio::select! {
+        () = drain.started() => return Err(Failure::Interrupted),
+        reports = all => reports?,
+    };
+    println!("{}", replay::render(&reports, output));
+    Ok(if reports.iter().all(Report::agrees) { Exit::Done } else { Exit::Integrity })
+}
+
+async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
+    match command {
+        AuditCommand::Export(args) => return audit_export(args).await,
+        AuditCommand::Verify(args) => return audit_verify(&args),
+        AuditCommand::Checkpoint(args) => {
+            let database = args.check()?;
+            print!("{}", export::last_note(&database.pool).await?);
+        }
+        AuditCommand::Key(args) => println!("{}", args.check()?.verifier_key()),
+        AuditCommand::Keygen(args) => println!("{}", keygen(&args)?.verifier_key()),
+    }
+    Ok(Exit::Done)
+}
+
+async fn audit_export(args: ExportArgs) -> Result<Exit, Failure> {
+    let (output, checkpoint, to_position) = (args.output, args.checkpoint.clone(), args.to_position);
+    let destination = args.destination();
+    let (database, signer) = args.check()?;
+    let exported = export::export(&database.pool, &signer, &destination, checkpoint, to_position).await?;
+    let summary = match output {
+        Output::Json => serde_json::to_string(&exported).expect("a summary has string keys"),
+        Output::Table => exported.to_string(),
+    };
+    match destination {
+        Destination::Stdout => eprintln!("{summary}"),
+        Destination::File(_) => println!("{summary}"),
+    }
+    Ok(Exit::Done)
+}
+
+fn audit_verify(args: &VerifyArgs) -> Result<Exit, Failure> {
+    let key = VerifierKey::from_argument(&args.key).map_err(|error| Failure::usage("--key", &error))?;
+    let checkpoint = args.checkpoint.clone().unwrap_or_else(|| export::checkpoint_path(&args.file));
+    let verdict = verify::verify(&args.file, &checkpoint, &key)?;
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string(&verdict).expect("a verdict has string keys")),
+        Output::Table => println!("{verdict}"),
+    }
+    Ok(if verdict.verified { Exit::Done } else { Exit::Integrity })
+}
+
+fn keygen(args: &KeygenArgs) -> Result<Signer, Failure> {
+    let path = args.out.display();
+    Signer::generate(&args.out).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::Conflict(format!("{path} exists already and is kept")),
+        _ => Failure::Other { doing: format!("write {path}"), cause: error.into() },
+    })
+}

@@ -1,0 +1,74 @@
+//! `projectors migrate`: makes the streams and the schema, or brings them up to date.
+
+use std::time::Duration;
+
+use event_store::JetStreamEventStore;
+use tokio::time::{Instant, timeout_at};
+use tracing::info;
+
+use crate::{
+    failure::Failure,
+    read_models::chain,
+    settings::{Database, SERVICE},
+};
+
+/// How long to wait for NATS and Postgres if the caller does not say, in seconds.
+pub const WAIT_S_DEFAULT: u64 = 60;
+/// Pause between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Sets up the streams with `replicas` copies and the schema, waiting up to `wait` for servers that are not there yet.
+///
+/// Safe to repeat, and to run twice at once.
+pub async fn migrate(nats_url: &str, database: &Database, replicas: usize, wait: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + wait;
+    let (streams, schema) = tokio::join!(set_up_streams(nats_url, replicas, deadline), migrate_schema(database, deadline));
+    // Both had their chance; both may have something to say.
+    match (streams, schema) {
+        (Ok(()), Ok(())) => Ok(()),
+        (Err(Failure::Away(streams)), Err(Failure::Away(schema))) => Err(Failure::Away(format!("{streams}; {schema}"))),
+        (Err(failure), _) | (_, Err(failure)) => Err(failure),
+    }
+}
+
+async fn set_up_streams(nats_url: &str, replicas: usize, deadline: Instant) -> Result<(), Failure> {
+    let store = JetStreamEventStore::connect(nats_url, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
+    let mut last = "NATS does not answer".to_owned();
+    loop {
+        if store.is_connected() {
+            match timeout_at(deadline, store.set_up(replicas)).await {
+                Ok(Ok(())) => {
+                    info!(replicas, "the streams are set up");
+                    return Ok(());
+                }
+                Ok(Err(error)) => last = chain(&error),
+                Err(_) => return Err(Failure::Away(last)),
+            }
+        }
+        pause(deadline, &last).await?;
+    }
+}
+
+async fn migrate_schema(database: &Database, deadline: Instant) -> Result<(), Failure> {
+    let mut last = "Postgres does not answer".to_owned();
+    loop {
+        match timeout_at(deadline, read_store::schema::migrate(&database.options)).await {
+            Ok(Ok(())) => {
+                info!(version = read_store::schema::version(), "the schema is up to date");
+                return Ok(());
+            }
+            Ok(Err(error)) if error.is_away() => last = chain(&error),
+            Ok(Err(error)) => return Err(Failure::other("migrate Postgres")(error)),
+            Err(_) => return Err(Failure::Away(last)),
+        }
+        pause(deadline, &last).await?;
+    }
+}
+
+async fn pause(deadline: Instant, reason: &str) -> Result<(), Failure> {
+    if Instant::now() + RETRY_PAUSE >= deadline {
+        return Err(Failure::Away(reason.to_owned()));
+    }
+    tokio::time::sleep(RETRY_PAUSE).await;
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! The read models: how events become rows.
+//!
+//! A [`ReadModel`] folds messages in memory and writes the rows that changed. Who calls it owns the transaction and the checkpoint:
+//! `live` for the tables that queries read, `replay` for tables that are built beside them. So both apply
+//! events by the same code.
+
+mod tables;
+mod unapplicable;
+
+mod view_table;
+
+mod inventory;
+mod orders;
+
+mod audit;
+
+use event_store::LogMessage;
+use read_store::projections::ProjectionName;
+use sqlx::PgConnection;
+
+pub(crate) use audit::AuditTrail;
+pub use tables::Tables;
+pub use unapplicable::Unapplicable;
+pub(crate) use unapplicable::chain;
+pub(crate) use view_table::ViewTable;
+
+/// Orders as queries see them.
+pub(crate) type Orders = ViewTable<read_store::views::OrderView>;
+/// Stock as queries see it.
+pub(crate) type Inventory = ViewTable<read_store::views::StockView>;
+
+/// What stands in a projection's row beside its position, for the read model's own use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The last event that is applied; 0 before the first.
+    pub position: u64,
+    /// The audit tree up to there; other read models have none.
+    pub frontier: Option<Vec<u8>>,
+}
+
+/// How many of the messages were folded in.
+#[derive(Debug)]
+pub(crate) struct Folded {
+    /// The first so many.
+    pub(crate) messages: usize,
+    /// What is wrong with the one after them, if they are not all.
+    pub(crate) halt: Option<Unapplicable>,
+}
+
+/// Why messages could not be folded in, or rows not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// Postgres failed or refused.
+    #[error(transparent)]
+    Postgres(#[from] sqlx::Error),
+    /// What the read model has stored cannot be gone on from; a replay helps.
+    #[error("{0}")]
+    Unusable(String),
+    /// The log is not the one of which this was recorded.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+/// One read model.
+pub(crate) trait ReadModel: Send + 'static {
+    /// Its name.
+    const NAME: ProjectionName;
+
+    /// Goes on from `checkpoint`, whatever was folded before.
+    fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), ApplyError>;
+
+    /// Folds `messages` in, which follow on what was folded before without gap; loads the rows that they touch, writes none.
+    fn fold(
+        &mut self,
+        connection: &mut PgConnection,
+        tables: &Tables,
+        messages: &[LogMessage],
+    ) -> impl Future<Output = Result<Folded, ApplyError>> + Send;
+
+    /// Writes every row that was changed by folding.
+    fn write(&mut self, connection: &mut PgConnection, tables: &Tables) -> impl Future<Output = Result<(), ApplyError>> + Send;
+
+    /// Where it is. True of the tables once what was written is committed.
+    fn checkpoint(&self) -> Checkpoint;
+
+    /// How many rows wait to be written.
+    fn unwritten(&self) -> usize;
+
+    /// Called for the live tables after a batch is written, in its transaction, and about every second without one.
+    fn seal(&mut self, connection: &mut PgConnection, is_idle: bool) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        let _ = (connection, is_idle);
+        async { Ok(()) }
+    }
+}
+
+/// Postgres has no unsigned integers; versions and positions count events, of which there are never 2⁶³.
+pub(crate) fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

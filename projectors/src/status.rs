@@ -1,0 +1,71 @@
+//! `projectors status`: how far each projection is.
+
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use event_store::JetStreamEventStore;
+use read_store::projections::{self, Projection};
+use serde_json::json;
+use sqlx::PgPool;
+use time::format_description::well_known::Rfc3339;
+use tracing::warn;
+
+use crate::{failure::Failure, output::Output, settings::SERVICE};
+
+/// How long the log may take to say how far it is; after that the projectors' own last look counts.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Every projection; with `nats_url`, measured against the log as it is now.
+pub async fn status(pool: &PgPool, nats_url: Option<&str>) -> Result<Vec<Projection>, Failure> {
+    let mut all = projections::all(pool).await.map_err(Failure::postgres("read the projections"))?;
+    let Some(nats_url) = nats_url else { return Ok(all) };
+    match tokio::time::timeout(HEAD_TIMEOUT, head(nats_url)).await {
+        Ok(Ok(head)) => all.iter_mut().for_each(|projection| projection.head = head.max(projection.position)),
+        Ok(Err(failure)) => return Err(failure),
+        Err(_) => warn!("the log does not answer: lag is what the projectors saw last"),
+    }
+    Ok(all)
+}
+
+async fn head(nats_url: &str) -> Result<u64, Failure> {
+    let store = JetStreamEventStore::connect(nats_url, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
+    store.wait_until_ready(|_| {}).await;
+    store.head().await.map_err(Failure::other("ask the log how far it is"))
+}
+
+/// What the command prints.
+pub fn render(projections: &[Projection], output: Output) -> String {
+    match output {
+        Output::Json => {
+            let rows: Vec<_> = projections.iter().map(json_row).collect();
+            json!({ "projections": rows }).to_string()
+        }
+        Output::Table => {
+            let mut table = Table::new();
+            table.load_preset(presets::UTF8_FULL_CONDENSED);
+            table.set_header(["projection", "position", "head", "lag", "state", "updated", "halt"]);
+            for projection in projections {
+                let halt = projection.halt.as_ref().map_or_else(String::new, |halt| {
+                    let event_type = halt.event_type.as_deref().unwrap_or("unknown type");
+                    format!("at {} ({event_type}): {}", halt.position, halt.reason)
+                });
+                table.add_row([
+                    projection.name.to_string(),
+                    projection.position.to_string(),
+                    projection.head.to_string(),
+                    projection.lag().to_string(),
+                    projection.state.as_str().to_owned(),
+                    projection.updated_at.format(&Rfc3339).unwrap_or_default(),
+                    halt,
+                ]);
+            }
+            table.to_string()
+        }
+    }
+}
+
+fn json_row(projection: &Projection) -> serde_json::Value {
+    let mut row = serde_json::to_value(projection).expect("a projection has string keys and times of our clocks");
+    row["lag"] = projection.lag().into();
+    row
+}

@@ -1,0 +1,221 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use projectors::{
+    audit::{
+        checkpoint::Checkpoint,
+        export::{self, Destination, Exported},
+        key::Signer,
+        merkle::{Frontier, leaf_hash},
+        verify::{self, Fault, Verdict},
+    },
+    failure::Failure,
+};
+use read_store::projections::ProjectionName;
+use telemetry::exit::Exit;
+use tempfile::TempDir;
+
+use crate::world::World;
+
+/// A log of some orders, applied to the trail and exported.
+struct Trail {
+    world: World,
+    directory: TempDir,
+    end: u64,
+}
+
+impl Trail {
+    async fn new(orders: u64) -> Self {
+        let world = World::new().await;
+        let running = world.run().await;
+        let end = world.teller().tell(orders).await;
+        world.reach(&[ProjectionName::Audit], end).await;
+        running.stop().await;
+        Self { world, directory: tempfile::tempdir().unwrap(), end }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("audit.jsonl")
+    }
+
+    async fn export(&self, to_position: Option<u64>) -> Result<Exported, Failure> {
+        let destination = Destination::File(self.file());
+        export::export(&self.world.pool, &self.world.signer, &destination, None, to_position).await
+    }
+
+    fn verify(&self) -> Verdict {
+        verify(&self.file(), &self.world.signer)
+    }
+
+    /// Exports, changes the lines, and says what verifying finds.
+    async fn tampered(&self, tamper: impl FnOnce(&mut Vec<String>)) -> (Fault, Option<u64>) {
+        self.export(None).await.unwrap();
+        let mut lines: Vec<String> = fs::read_to_string(self.file()).unwrap().lines().map(str::to_owned).collect();
+        tamper(&mut lines);
+        lines.push(String::new());
+        fs::write(self.file(), lines.join("\n")).unwrap();
+        let verdict = self.verify();
+        assert!(!verdict.verified);
+        let finding = verdict.finding.unwrap();
+        (finding.fault, finding.line)
+    }
+}
+
+fn verify(file: &Path, signer: &Signer) -> Verdict {
+    verify::verify(file, &export::checkpoint_path(file), &signer.verifier_key()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_holds_the_stored_bytes_and_verifies() {
+    let trail = Trail::new(5).await;
+    let exported = trail.export(None).await.unwrap();
+    assert_eq!((exported.events, exported.file.as_deref()), (trail.end, Some(&*trail.file())));
+
+    let text = fs::read(trail.file()).unwrap();
+    let mut tree = Frontier::new();
+    let mut reader = trail.world.store.read_from(1);
+    let mut expected = Vec::new();
+    while tree.size() < trail.end {
+        for message in reader.next_batch(1_000).await.unwrap() {
+            expected.extend_from_slice(&message.bytes);
+            expected.push(b'\n');
+            tree.append(leaf_hash(&message.bytes));
+        }
+    }
+    assert_eq!(text, expected, "each line is exactly the stored bytes");
+    let note = fs::read_to_string(export::checkpoint_path(&trail.file())).unwrap();
+    let checkpoint = Checkpoint::open(&note, &trail.world.signer.verifier_key()).unwrap();
+    assert_eq!((checkpoint.size, checkpoint.root), (trail.end, tree.root()));
+
+    let verdict = trail.verify();
+    assert_eq!((verdict.verified, verdict.size, verdict.lines), (true, Some(trail.end), trail.end));
+    assert_eq!(verdict.root, Some(exported.root));
+    let entries = fs::read_dir(trail.directory.path()).unwrap().count();
+    assert_eq!(entries, 2, "no temporary file is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_can_end_at_any_position() {
+    let trail = Trail::new(3).await;
+    for to_position in [1, 2, 7, 16, trail.end] {
+        assert_eq!(trail.export(Some(to_position)).await.unwrap().events, to_position);
+        assert!(trail.verify().verified);
+    }
+    let failure = trail.export(Some(trail.end + 1)).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::TryAgain, "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_trail_exports_and_verifies() {
+    let trail = Trail { world: World::new().await, directory: tempfile::tempdir().unwrap(), end: 0 };
+    assert_eq!(trail.export(None).await.unwrap().events, 0);
+    assert!(trail.verify().verified);
+    fs::write(trail.file(), "{}\n").unwrap();
+    assert_eq!(trail.verify().finding.unwrap().fault, Fault::Extra);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_tampering_is_told_apart() {
+    let trail = Trail::new(6).await;
+    let last = trail.end;
+
+    let altered = trail.tampered(|lines| lines[11] = lines[11].replace("SKU-1", "SKU-2")).await;
+    assert_eq!(altered.0, Fault::Altered);
+    let nonsense = trail.tampered(|lines| lines[11] = "nonsense".to_owned()).await;
+    assert_eq!(nonsense, (Fault::Altered, Some(12)));
+    let renumbered = trail.tampered(|lines| lines[4] = lines[4].replace(r#""sequence":"2""#, r#""sequence":"7""#)).await;
+    assert_eq!(renumbered.0, Fault::Altered);
+
+    let cut = trail.tampered(|lines| drop(lines.pop())).await;
+    assert_eq!(cut, (Fault::Missing, Some(last)));
+    let holed = trail.tampered(|lines| drop(lines.remove(3))).await;
+    assert_eq!(holed, (Fault::Missing, Some(4)), "the order's second event follows on nothing");
+    let replaced = trail.tampered(|lines| lines[20] = lines[19].clone()).await;
+    assert_eq!(replaced, (Fault::Missing, Some(21)));
+
+    let swapped = trail.tampered(|lines| lines.swap(4, 5)).await;
+    assert_eq!(swapped, (Fault::Reordered, Some(5)), "two events of one order");
+    let far = trail.tampered(|lines| lines.swap(2, 57)).await;
+    assert_eq!(far, (Fault::Reordered, Some(3)));
+    let other_aggregates = trail.tampered(|lines| lines.swap(9, 10)).await;
+    assert_eq!(other_aggregates, (Fault::Reordered, Some(10)), "a notification and the next order's stock");
+
+    let appended = trail.tampered(|lines| lines.push(lines[0].clone())).await;
+    assert_eq!(appended, (Fault::Extra, Some(last + 1)));
+    let inserted = trail.tampered(|lines| lines.insert(0, lines[0].clone())).await;
+    assert_eq!(inserted.0, Fault::Extra);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_changed_byte_of_the_file_is_found() {
+    let trail = Trail::new(1).await;
+    trail.export(None).await.unwrap();
+    let original = fs::read(trail.file()).unwrap();
+    for at in (0..original.len()).step_by(7).chain([original.len() - 1]) {
+        let mut bytes = original.clone();
+        bytes[at] ^= 1;
+        fs::write(trail.file(), bytes).unwrap();
+        assert!(!trail.verify().verified, "byte {at}");
+    }
+    fs::write(trail.file(), &original[..original.len() - 1]).unwrap();
+    assert!(!trail.verify().verified, "the last line feed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_signature_is_told_apart() {
+    let trail = Trail::new(1).await;
+    trail.export(None).await.unwrap();
+    let stranger = Signer::from_seed(&[8; 32]);
+    assert_eq!(verify(&trail.file(), &stranger).finding.unwrap().fault, Fault::WronglySigned);
+
+    // Somebody exports less and signs that with a key of their own.
+    let destination = Destination::File(trail.file());
+    export::export(&trail.world.pool, &stranger, &destination, None, Some(4)).await.unwrap();
+    assert_eq!(trail.verify().finding.unwrap().fault, Fault::WronglySigned);
+
+    trail.export(None).await.unwrap();
+    let path = export::checkpoint_path(&trail.file());
+    let note = fs::read_to_string(&path).unwrap();
+    fs::write(&path, note.replacen(&format!("\n{}\n", trail.end), "\n9\n", 1)).unwrap();
+    assert_eq!(trail.verify().finding.unwrap().fault, Fault::WronglySigned);
+    fs::write(&path, b"\xff").unwrap();
+    assert_eq!(trail.verify().finding.unwrap().fault, Fault::WronglySigned);
+    fs::remove_file(&path).unwrap();
+    let missing = verify::verify(&trail.file(), &path, &trail.world.signer.verifier_key()).unwrap_err();
+    assert_eq!(missing.exit(), Exit::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_signed_that_is_not_what_was_recorded() {
+    let trail = Trail::new(3).await;
+    let refused = async |tampering: &str, mending: &str| {
+        trail.world.execute(tampering).await;
+        let failure = trail.export(None).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Integrity, "{tampering}: {failure}");
+        assert!(!trail.file().exists() && !export::checkpoint_path(&trail.file()).exists());
+        trail.world.execute(mending).await;
+    };
+    let flip = "UPDATE contrail.audit SET bytes = set_byte(bytes, 100, get_byte(bytes, 100) # 1) WHERE position = 5";
+    refused(flip, flip).await;
+    // Whoever can write the table can also write its hashes; but not what was signed.
+    let rehash = "UPDATE contrail.audit SET leaf_hash = sha256('\\x00'::bytea || bytes) WHERE position = 5";
+    refused(&format!("{flip}; {rehash}"), &format!("{flip}; {rehash}")).await;
+    let hide = "UPDATE contrail.audit SET position = -position WHERE position = 7";
+    refused(hide, "UPDATE contrail.audit SET position = -position WHERE position = -7").await;
+    let forget = "UPDATE contrail.projections SET frontier = '\\x00' WHERE name = 'audit'";
+    trail.world.execute("CREATE TABLE public.kept AS SELECT frontier FROM contrail.projections WHERE name = 'audit'").await;
+    refused(forget, "UPDATE contrail.projections SET frontier = (SELECT frontier FROM public.kept) WHERE name = 'audit'").await;
+    trail.export(None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_signed_checkpoint_is_at_hand() {
+    let trail = Trail { world: World::new().await, directory: tempfile::tempdir().unwrap(), end: 0 };
+    assert_eq!(export::last_note(&trail.world.pool).await.unwrap_err().exit(), Exit::NotFound);
+    let trail = Trail::new(1).await;
+    let note = export::last_note(&trail.world.pool).await.unwrap();
+    let checkpoint = Checkpoint::open(&note, &trail.world.signer.verifier_key()).unwrap();
+    assert!((1..=trail.end).contains(&checkpoint.size));
+}

@@ -1,0 +1,355 @@
+use std::time::Duration;
+
+use domain::{order::Order, stock::Stock};
+use local_stack::testing;
+use projectors::audit::{
+    checkpoint::Checkpoint,
+    merkle::{Frontier, leaf_hash},
+};
+use read_store::{
+    notices::{self, Notice},
+    projections::{ProjectionName, ProjectionState},
+    schema,
+    views::{OrderView, StockView},
+};
+use sqlx::{Row, postgres::PgListener, types::Json};
+
+use crate::{
+    story::{EVENTS_PER_ORDER, Teller, context},
+    world::{World, eventually},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_event_reaches_every_read_model() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut teller = world.teller();
+    let end = teller.tell(40).await;
+    assert_eq!(end, 40 * EVENTS_PER_ORDER);
+    world.reach(&ProjectionName::ALL, end).await;
+
+    assert_eq!(
+        world.count("SELECT count(*) FROM contrail.orders WHERE status = 'DELIVERED' AND payment_status = 'CAPTURED'").await,
+        40
+    );
+    let id = Teller::order_id(3).to_string();
+    let Json(view): Json<OrderView> = sqlx::query_scalar("SELECT payload FROM contrail.orders WHERE view_id = $1")
+        .bind(&id)
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    let order = world.store.load::<Order>(&id).await.unwrap();
+    assert_eq!((Some(view.status), view.version), (order.aggregate.status, order.version));
+    assert_eq!(view.shipment, order.aggregate.shipment);
+    assert_eq!(view.position, 40, "the notification was the last of the order's ten events");
+    assert_eq!(view.notifications.len(), 1);
+
+    let Json(view): Json<StockView> =
+        sqlx::query_scalar("SELECT payload FROM contrail.inventory WHERE view_id = 'SKU-3'").fetch_one(&world.pool).await.unwrap();
+    let stock = world.store.load::<Stock>("SKU-3").await.unwrap();
+    assert_eq!((view.on_hand, view.reserved, view.version), (stock.aggregate.on_hand, stock.aggregate.reserved, stock.version));
+
+    world.assert_all_agree().await;
+    assert!(running.is_ready());
+    for name in ProjectionName::ALL {
+        assert_eq!(running.metric("projection_events_applied_total", name), end);
+        assert_eq!(running.metric("projection_position", name), end);
+        assert_eq!(running.metric("projection_lag_events", name), 0);
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_holds_the_stored_bytes_and_its_signed_root() {
+    let world = World::new().await;
+    let end = world.teller().tell(5).await;
+    let running = world.run().await;
+    world.reach(&[ProjectionName::Audit], end).await;
+    let note: String = eventually("a checkpoint of the whole log", async || {
+        let sql = "SELECT note FROM contrail.audit_checkpoints WHERE size = $1";
+        sqlx::query_scalar(sql).bind(end.cast_signed()).fetch_optional(&world.pool).await.unwrap()
+    })
+    .await;
+
+    let mut tree = Frontier::new();
+    let mut reader = world.store.read_from(1);
+    while tree.size() < end {
+        for message in reader.next_batch(100).await.unwrap() {
+            let row = sqlx::query("SELECT bytes, leaf_hash, correlation_id, actor FROM contrail.audit WHERE position = $1")
+                .bind(message.position.cast_signed())
+                .fetch_one(&world.pool)
+                .await
+                .unwrap();
+            assert_eq!(row.get::<&[u8], _>("bytes"), &*message.bytes);
+            assert_eq!(row.get::<&[u8], _>("leaf_hash"), leaf_hash(&message.bytes));
+            assert_eq!((row.get::<&str, _>("correlation_id"), row.get::<&str, _>("actor")), ("story", "customer:c-42"));
+            tree.append(leaf_hash(&message.bytes));
+        }
+    }
+    let checkpoint = Checkpoint::open(&note, &world.signer.verifier_key()).unwrap();
+    assert_eq!((checkpoint.size, checkpoint.root), (end, tree.root()));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_at_once_apply_each_event_once() {
+    let world = World::new().await;
+    let (one, other) = (world.run().await, world.run().await);
+    let end = world.teller().tell(150).await;
+    world.reach(&ProjectionName::ALL, end).await;
+    one.stop().await;
+    // The survivor goes on alone.
+    other.stop().await;
+    assert_eq!(world.count("SELECT count(*) FROM contrail.audit").await, end);
+    world.assert_all_agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_instance_applied_another_does_not_count() {
+    let world = World::new().await;
+    let mut teller = world.teller();
+    let (one, other) = (world.run().await, world.run().await);
+    let end = teller.tell(100).await;
+    world.reach(&ProjectionName::ALL, end).await;
+    for name in ProjectionName::ALL {
+        let what = format!("both instances of {name} together to have counted each event once");
+        eventually(&what, async || {
+            let applied = [&one, &other].map(|running| running.metric("projection_events_applied_total", name));
+            (applied.iter().sum::<u64>() == end).then_some(())
+        })
+        .await;
+    }
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_an_unknown_type_halts_its_projection_and_no_other() {
+    let world = World::new().await;
+    let mut teller = world.teller();
+    let before = teller.tell(3).await;
+    let id = "0c628b8e-6a0f-5c0e-9a39-5f5e2f6b7a01";
+    let poison = format!(
+        r#"{{"specversion":"1.0","id":"0190a8f4-0000-7000-8000-000000000001","type":"contrail.order.exploded.v1","source":"/test","subject":"{id}","time":"2026-11-20T12:00:00Z","datacontenttype":"application/json","aggregatetype":"order","sequence":"1","correlationid":"c","data":{{}}}}"#
+    );
+    let poisoned = world.poison(&format!("events.order.{id}"), &poison).await;
+    let end = teller.tell(3).await;
+
+    let running = world.run().await;
+    world.reach(&[ProjectionName::Inventory, ProjectionName::Audit], end).await;
+    let orders = eventually("orders to halt", async || {
+        let orders = world.projection(ProjectionName::Orders).await;
+        (orders.state == ProjectionState::Halted).then_some(orders)
+    })
+    .await;
+    assert_eq!(orders.position, before, "what precedes the event is applied");
+    let halt = orders.halt.unwrap();
+    assert_eq!((halt.position, halt.event_type.as_deref()), (poisoned, Some("contrail.order.exploded.v1")));
+    assert_eq!(halt.reason, "event type contrail.order.exploded.v1 is unknown to this build");
+    eventually("the instance not to be ready", async || (!running.is_ready()).then_some(())).await;
+    eventually("the metrics to say so", async || (running.metric("projection_halted", ProjectionName::Orders) == 1).then_some(()))
+        .await;
+    let end = teller.tell(1).await;
+    world.reach(&[ProjectionName::Inventory, ProjectionName::Audit], end).await;
+    eventually("the halted projection to see how far the log is", async || {
+        (world.projection(ProjectionName::Orders).await.head == end).then_some(())
+    })
+    .await;
+    running.stop().await;
+
+    // A restart tries again, and halts again at the same place, without forgetting since when.
+    let running = world.run().await;
+    eventually("orders to try again", async || (!running.is_ready()).then_some(())).await;
+    let again = world.projection(ProjectionName::Orders).await;
+    assert_eq!((again.position, again.halt.unwrap().at), (before, halt.at));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_projection_goes_on_once_it_is_moved_past_the_event() {
+    let world = World::new().await;
+    let poisoned = world.poison("events.stock.TEA-1", "nonsense").await;
+    let end = world.teller().tell(2).await;
+    let running = world.run().await;
+    for name in ProjectionName::ALL {
+        let what = format!("{name} to halt: of bytes that are no event nobody knows whom they concern");
+        eventually(&what, async || (world.projection(name).await.state == ProjectionState::Halted).then_some(())).await;
+    }
+    world
+        .execute(
+            "UPDATE contrail.projections SET position = 1, state = 'running', halt_position = NULL, halt_reason = NULL, \
+             halted_at = NULL WHERE name IN ('orders', 'inventory')",
+        )
+        .await;
+    assert_eq!(poisoned, 1);
+    world.reach(&[ProjectionName::Orders, ProjectionName::Inventory], end).await;
+    assert_eq!(world.projection(ProjectionName::Audit).await.position, 0, "the trail cannot leave an event out");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_does_not_follow_halts() {
+    let world = World::new().await;
+    let mut teller = world.teller();
+    teller.tell(1).await;
+    let bytes = r#"{"specversion":"1.0","id":"0190a8f4-0000-7000-8000-000000000001","type":"contrail.stock.received.v1","source":"/test","subject":"SKU-0","time":"2026-11-20T12:00:00Z","datacontenttype":"application/json","aggregatetype":"stock","sequence":"6","correlationid":"c","data":{"quantity":1,"reference":"r","received_at":"2026-11-20T12:00:00Z"}}"#;
+    let poisoned = world.poison("events.stock.SKU-0", bytes).await;
+    let running = world.run().await;
+    world.reach(&[ProjectionName::Orders, ProjectionName::Audit], poisoned).await;
+    let halt = eventually("inventory to halt", async || world.projection(ProjectionName::Inventory).await.halt).await;
+    assert_eq!((halt.position, halt.reason.as_str()), (poisoned, "version 6 of the stock does not follow on version 3"));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_postgres_refuses_halts_at_its_event_only() {
+    let world = World::new().await;
+    let mut teller = world.teller();
+    let before = teller.tell(5).await;
+    // Valid JSON, and no text that Postgres can hold.
+    let bytes = r#"{"specversion":"1.0","id":"0190a8f4-0000-7000-8000-000000000001","type":"contrail.stock.received.v1","source":"/test","subject":"TEA-1","time":"2026-11-20T12:00:00Z","datacontenttype":"application/json","aggregatetype":"stock","sequence":"1","correlationid":"a\u0000b","data":{"quantity":1,"reference":"r","received_at":"2026-11-20T12:00:00Z"}}"#;
+    let poisoned = world.poison("events.stock.TEA-1", bytes).await;
+    let end = teller.tell(5).await;
+    let running = world.run().await;
+    let halt = eventually("audit to halt", async || world.projection(ProjectionName::Audit).await.halt).await;
+    assert_eq!(halt.position, poisoned);
+    assert_eq!(world.projection(ProjectionName::Audit).await.position, before, "everything before it is applied");
+    world.reach(&[ProjectionName::Orders, ProjectionName::Inventory], end).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_the_log_lost_halts_everything_before_it() {
+    let world = World::without_streams().await;
+    let jetstream = async_nats::jetstream::new(async_nats::connect(world.nats.url()).await.unwrap());
+    let careless = async_nats::jetstream::stream::Config {
+        name: event_store::STREAM.to_owned(),
+        subjects: vec!["events.>".to_owned()],
+        allow_direct: true,
+        allow_atomic_publish: true,
+        ..Default::default()
+    };
+    let stream = jetstream.create_stream(careless).await.unwrap();
+    world.teller().tell(2).await;
+    stream.delete_message(7).await.unwrap();
+
+    let running = world.run().await;
+    for name in ProjectionName::ALL {
+        let halt = eventually("a halt", async || world.projection(name).await.halt).await;
+        assert_eq!(halt.position, 7);
+        assert_eq!(halt.reason, "position 7 is missing from the stream EVENTS, the next one is 8");
+        assert_eq!(world.projection(name).await.position, 6);
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_dies_and_comes_back_costs_nothing() {
+    let world = World::new().await;
+    let mut postgres = tokio::task::block_in_place(testing::postgres);
+    let url = tokio::task::block_in_place(|| postgres.create_database("contrail")).unwrap();
+    let options = read_store::pool::connect_options(&url, projectors::settings::BULK_POOL).unwrap();
+    schema::migrate(&options).await.unwrap();
+    let pool = read_store::pool::open(&url, projectors::settings::BULK_POOL).unwrap();
+
+    let running = world.run_on(&url).await;
+    let mut teller = world.teller();
+    let middle = teller.tell(5).await;
+    eventually("the first events", async || {
+        let all = read_store::projections::all(&pool).await.unwrap();
+        all.iter().all(|projection| projection.position >= middle).then_some(())
+    })
+    .await;
+    postgres.kill();
+    let end = teller.tell(20).await;
+    eventually("the instance not to be ready", async || (!running.is_ready()).then_some(())).await;
+    tokio::task::block_in_place(|| postgres.start_again()).unwrap();
+    eventually("all events", async || {
+        let all = read_store::projections::all(&pool).await.ok()?;
+        all.iter().all(|projection| projection.position >= end).then_some(())
+    })
+    .await;
+    assert!(running.is_ready());
+    let audited: i64 = sqlx::query_scalar("SELECT count(*) FROM contrail.audit").fetch_one(&pool).await.unwrap();
+    assert_eq!(audited.unsigned_abs(), end);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_that_dies_and_comes_back_costs_nothing() {
+    let mut world = World::new().await;
+    let running = world.run().await;
+    let mut teller = world.teller();
+    let middle = teller.tell(5).await;
+    world.reach(&ProjectionName::ALL, middle).await;
+    world.nats.kill();
+    tokio::task::block_in_place(|| world.nats.start_again()).unwrap();
+    eventually("NATS", async || world.store.check().await.ok()).await;
+    let end = teller.tell(5).await;
+    world.reach(&ProjectionName::ALL, end).await;
+    running.stop().await;
+    world.assert_all_agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_are_told_when_a_read_model_has_moved() {
+    let world = World::new().await;
+    let mut listener = PgListener::connect_with(&world.pool).await.unwrap();
+    listener.listen(notices::CHANNEL).await.unwrap();
+    let running = world.run().await;
+    let end = world.teller().tell(2).await;
+    let told = async {
+        loop {
+            let notice = Notice::from_payload(listener.recv().await.unwrap().payload()).unwrap();
+            assert!(world.projection(notice.name).await.position >= notice.position, "what is told can be seen");
+            if notice == (Notice { name: ProjectionName::Orders, position: end }) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_is_true_while_nothing_happens() {
+    let world = World::new().await;
+    world.execute("UPDATE contrail.projections SET head = 0").await;
+    let end = world.teller().tell(2).await;
+    let running = world.run().await;
+    world.reach(&ProjectionName::ALL, end).await;
+    for name in ProjectionName::ALL {
+        let projection = world.projection(name).await;
+        assert_eq!((projection.head, projection.lag()), (end, 0));
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_never_placed_halts() {
+    let world = World::new().await;
+    let mut transaction = event_store::Transaction::new();
+    let id = Teller::order_id(0).to_string();
+    let at = time::OffsetDateTime::UNIX_EPOCH;
+    let delivered = domain::order::OrderDelivered { delivered_at: at, request: None };
+    transaction.push::<Order>(&id, event_store::Expected::NEW, &[delivered.into()], &context(at));
+    world.store.append(transaction).await.unwrap();
+    let running = world.run().await;
+    let halt = eventually("a halt", async || world.projection(ProjectionName::Orders).await.halt).await;
+    assert_eq!(halt.reason, "the order was never placed");
+    running.stop().await;
+    assert_eq!(world.count("SELECT count(*) FROM contrail.orders").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_ends_before_what_was_applied_halts() {
+    let world = World::new().await;
+    let mut teller = world.teller();
+    let end = teller.tell(1).await;
+    world.execute("UPDATE contrail.projections SET position = 1000 WHERE name = 'orders'").await;
+    let running = world.run().await;
+    let halt = eventually("a halt", async || world.projection(ProjectionName::Orders).await.halt).await;
+    assert_eq!(halt.reason, format!("the log ends at {end}, before position 1000: it is not the one that was applied"));
+    world.reach(&[ProjectionName::Inventory, ProjectionName::Audit], end).await;
+    running.stop().await;
+}

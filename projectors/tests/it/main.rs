@@ -1,0 +1,13 @@
+//! The projections on a real NATS and a real Postgres, and the program as a process.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers may panic as the test itself may")]
+
+mod story;
+mod world;
+
+mod live;
+
+mod audit;
+mod replay;
+
+mod program;

@@ -1,0 +1,213 @@
+//! The program as its users start it.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    thread,
+};
+
+use read_store::projections::ProjectionName;
+use serde_json::Value;
+
+use crate::world::{World, eventually};
+
+/// The program without any setting of the environment that the test runs in.
+fn projectors(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_projectors"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).args(arguments);
+    command
+}
+
+fn configured(arguments: &[&str], world: &World, key: &Path) -> Command {
+    let mut command = projectors(arguments);
+    command.env("NATS_URL", world.nats.url()).env("DATABASE_URL", world.database.url()).env("AUDIT_KEY_FILE", key);
+    command
+}
+
+fn output(mut command: Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = tokio::task::block_in_place(|| command.output()).unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_missing_and_wrong_setting_is_listed() {
+    let (code, stdout, stderr) = output(projectors(&["run"]));
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    for name in ["NATS_URL: missing", "DATABASE_URL: missing", "LISTEN_ADDR: missing", "AUDIT_KEY_FILE: missing"] {
+        assert!(stderr.contains(name), "{name} in {stderr}");
+    }
+    let mut wrong = projectors(&["run", "--nats-url", "http://x", "--listen-addr", "nowhere", "--audit-key-file", "/nonexistent"]);
+    wrong.env("DATABASE_URL", "mysql://user:secret@host/db");
+    let (code, _, stderr) = output(wrong);
+    assert_eq!(code, 2);
+    assert!(stderr.starts_with("error: 4 settings are missing or wrong:\n"), "{stderr}");
+    assert!(!stderr.contains("secret"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrating_without_servers_is_to_be_tried_again_later() {
+    let mut command = projectors(&["migrate", "--wait-s", "1"]);
+    command.env("NATS_URL", "nats://127.0.0.1:1").env("DATABASE_URL", "postgres://x@127.0.0.1:1/x");
+    let (code, _, stderr) = output(command);
+    assert_eq!(code, 75, "{stderr}");
+    let mut replay = projectors(&["status"]);
+    replay.env("DATABASE_URL", "postgres://x@127.0.0.1:1/x");
+    assert_eq!(output(replay).0, 75);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_made_once_and_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.pem");
+    let file = path.to_str().unwrap();
+    let (code, made, _) = output(projectors(&["audit", "keygen", "--out", file]));
+    assert_eq!(code, 0);
+    assert!(made.starts_with("contrail/EVENTS+"), "{made}");
+    assert_eq!(output(projectors(&["audit", "key", "--audit-key-file", file])).1, made);
+    assert_eq!(output(projectors(&["audit", "keygen", "--out", file])).0, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_nothing_to_a_verified_trail() {
+    let world = World::without_streams().await;
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("audit.pem");
+    let vkey = output(projectors(&["audit", "keygen", "--out", key.to_str().unwrap()])).1;
+    let (code, _, stderr) = output(configured(&["migrate"], &world, &key));
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(output(configured(&["migrate"], &world, &key)).0, 0, "again");
+
+    let service = Service::start(configured(&["run", "--listen-addr", "127.0.0.1:0"], &world, &key));
+    let end = world.teller().tell(4).await;
+    eventually("the service to be ready", async || (service.get("/ready").0 == 200).then_some(())).await;
+    eventually("all projections to be at the end", async || {
+        let status = json(&output(configured(&["status", "--output", "json"], &world, &key)).1);
+        let projections = status["projections"].as_array().unwrap();
+        assert_eq!(projections.len(), 3);
+        projections.iter().all(|projection| projection["position"] == end && projection["lag"] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(service.get("/health").0, 200);
+    let (code, metrics) = service.get("/metrics");
+    assert_eq!(code, 200);
+    assert!(metrics.contains(&format!("projection_position{{projection=\"audit\"}} {end}")), "{metrics}");
+    let (code, stdout, stderr) = output(configured(&["replay", "all", "--output", "json"], &world, &key));
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(json(&stdout)["replays"].as_array().unwrap().len(), 3);
+    let (code, stdout, stderr) = output(configured(&["replay", "all", "--verify"], &world, &key));
+    assert_eq!(code, 0, "{stdout}{stderr}");
+
+    let file = directory.path().join("trail.jsonl");
+    let file = file.to_str().unwrap();
+    let (code, stdout, stderr) = output(configured(&["audit", "export", "--out", file, "--output", "json"], &world, &key));
+    assert_eq!((code, json(&stdout)["events"].as_u64()), (0, Some(end)), "{stderr}");
+    let (code, stdout, _) = output(projectors(&["audit", "verify", file, "--key", vkey.trim(), "--output", "json"]));
+    assert_eq!((code, json(&stdout)["verified"].as_bool()), (0, Some(true)));
+    let (code, stdout, _) = output(configured(&["audit", "export", "--format", "jsonl", "--out", "-"], &world, &key));
+    assert_eq!((code, stdout), (0, std::fs::read_to_string(file).unwrap()));
+    assert_eq!(output(configured(&["audit", "checkpoint"], &world, &key)).0, 0);
+
+    world.execute("UPDATE contrail.orders SET status = 'PLACED'").await;
+    let (code, stdout, _) = output(configured(&["replay", "orders", "--verify", "--output", "json"], &world, &key));
+    assert_eq!((code, json(&stdout)["replays"][0]["comparison"]["differing"].as_u64()), (5, Some(4)));
+    std::fs::OpenOptions::new().append(true).open(file).unwrap().write_all(b"{}\n").unwrap();
+    let vkey_file = directory.path().join("vkey");
+    std::fs::write(&vkey_file, vkey).unwrap();
+    let (code, stdout, _) = output(projectors(&["audit", "verify", file, "--key", vkey_file.to_str().unwrap()]));
+    assert_eq!(code, 5);
+    assert!(stdout.contains("extra"), "{stdout}");
+    assert_eq!(output(projectors(&["audit", "verify", "/nonexistent", "--key", vkey_file.to_str().unwrap()])).0, 3);
+    assert_eq!(output(projectors(&["audit", "verify", file, "--key", "a+b+c"])).0, 2);
+    assert_eq!(service.stop(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_waits_for_streams_and_schema_and_can_be_stopped_meanwhile() {
+    let world = World::without_streams().await;
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("audit.pem");
+    output(projectors(&["audit", "keygen", "--out", key.to_str().unwrap()]));
+    let service = Service::start(configured(&["run", "--listen-addr", "127.0.0.1:0"], &world, &key));
+    eventually("the service to say what it waits for", async || {
+        let (code, body) = service.get("/ready");
+        (code == 503 && body.contains("projectors migrate")).then_some(())
+    })
+    .await;
+    assert_eq!(service.get("/health").0, 200);
+    assert_eq!(service.stop(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_killed_again_and_again_applies_each_event_once() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("audit.pem");
+    output(projectors(&["audit", "keygen", "--out", key.to_str().unwrap()]));
+    let mut teller = world.teller();
+    let mut end = 0;
+    for _ in 0..4 {
+        let service = Service::start(configured(&["run", "--listen-addr", "127.0.0.1:0"], &world, &key));
+        let killed = async {
+            // In the middle of the work, wherever that is.
+            world.reach(&[ProjectionName::Orders], end + 1).await;
+            drop(service);
+        };
+        (end, ()) = tokio::join!(teller.tell(100), killed);
+    }
+    let service = Service::start(configured(&["run", "--listen-addr", "127.0.0.1:0"], &world, &key));
+    world.reach(&ProjectionName::ALL, end).await;
+    assert_eq!(service.stop(), 0);
+    assert_eq!(world.count("SELECT count(*) FROM contrail.audit").await, end);
+    world.assert_all_agree().await;
+}
+
+/// A running service; killed if the test ends before it does.
+struct Service {
+    child: Child,
+    address: String,
+}
+
+impl Service {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = log
+            .find_map(|line| {
+                let line = json(&line.unwrap());
+                line["listen_addr"].as_str().map(str::to_owned)
+            })
+            .expect("the service says where it listens");
+        // So that it never waits for somebody to read its log.
+        thread::spawn(move || log.for_each(drop));
+        Self { child, address }
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (code, answer)
+    }
+
+    fn stop(mut self) -> i32 {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        tokio::task::block_in_place(|| self.child.wait()).unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Gone already, if all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

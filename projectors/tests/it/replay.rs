@@ -1,0 +1,289 @@
+use std::time::Duration;
+
+use projectors::{
+    failure::Failure,
+    replay::{DifferenceKind, Purpose},
+};
+use read_store::{
+    projections::{ProjectionName, ProjectionState},
+    schema,
+};
+use sqlx::{Connection, PgConnection};
+use telemetry::exit::Exit;
+
+use crate::world::{World, eventually};
+
+const SCHEMAS: &str = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'contrail\\_%'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_while_events_come_in_loses_and_doubles_none() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut teller = world.teller();
+    teller.tell(50).await;
+
+    let replayer = world.replayer().await;
+    let replays = async {
+        for name in ProjectionName::ALL.into_iter().cycle().take(6) {
+            let report = replayer.replay(name, Purpose::Swap).await.unwrap();
+            assert!(report.swapped && report.agrees());
+        }
+    };
+    let (end, ()) = tokio::join!(teller.tell(150), replays);
+    world.reach(&ProjectionName::ALL, end).await;
+    running.stop().await;
+
+    world.assert_all_agree().await;
+    assert_eq!(world.count("SELECT count(*) FROM contrail.audit").await, end);
+    assert_eq!(world.count(SCHEMAS).await, 0, "nothing is left beside the live tables");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_always_find_the_table_and_never_an_older_state() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut teller = world.teller();
+    let position = teller.tell(30).await;
+    world.reach(&[ProjectionName::Orders], position).await;
+
+    let replayer = world.replayer().await;
+    let replays = async {
+        for _ in 0..5 {
+            replayer.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
+        }
+    };
+    tokio::pin!(replays);
+    let mut seen = 0;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut replays => break,
+            orders = world.count("SELECT count(*) FROM contrail.orders WHERE status = 'DELIVERED'") => {
+                assert!(orders >= seen && orders >= 30, "{orders} orders after {seen}");
+                seen = orders;
+            }
+        }
+        teller.tell(1).await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_new_table_has_the_grants_and_the_indexes_of_the_old() {
+    let world = World::new().await;
+    world.teller().tell(1).await;
+    world.execute("GRANT SELECT ON contrail.orders TO PUBLIC").await;
+    let facts = "SELECT relacl::text || (SELECT string_agg(indexdef, ';' ORDER BY indexname) FROM pg_indexes \
+                 WHERE schemaname = 'contrail' AND tablename = 'orders') FROM pg_class WHERE oid = 'contrail.orders'::regclass";
+    let before: String = sqlx::query_scalar(facts).fetch_one(&world.pool).await.unwrap();
+    assert!(before.contains("=r/"), "{before}");
+    world.replayer().await.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
+    let after: String = sqlx::query_scalar(facts).fetch_one(&world.pool).await.unwrap();
+    assert_eq!(after, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_replay_is_gone_on_with_and_a_reader_only_delays_the_swap() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut teller = world.teller();
+    let end = teller.tell(20).await;
+    world.reach(&ProjectionName::ALL, end).await;
+
+    let mut reader = PgConnection::connect(world.database.url()).await.unwrap();
+    let mut reading = reader.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM contrail.orders").execute(&mut *reading).await.unwrap();
+    let replayer = world.replayer().await;
+    {
+        let replay = replayer.replay(ProjectionName::Orders, Purpose::Swap);
+        tokio::pin!(replay);
+        let built = eventually("everything to be built", async || {
+            let sql = "SELECT position FROM contrail_replay_orders.progress";
+            let position: i64 = sqlx::query_scalar(sql).fetch_optional(&world.pool).await.ok()??;
+            (position.unsigned_abs() == end).then_some(())
+        });
+        tokio::select! {
+            report = &mut replay => panic!("the reader holds the table, and still: {report:?}"),
+            () = built => {}
+        }
+        let end = teller.tell(1).await;
+        tokio::select! {
+            report = &mut replay => panic!("the reader holds the table, and still: {report:?}"),
+            () = world.reach(&[ProjectionName::Orders], end) => {}
+        }
+    }
+    reading.rollback().await.unwrap();
+
+    let report = eventually("the interrupted replay's connection to be gone", async || {
+        replayer.replay(ProjectionName::Orders, Purpose::Swap).await.ok()
+    })
+    .await;
+    assert_eq!(report.events, 10, "only what had come in since");
+    running.stop().await;
+    world.assert_all_agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_build_has_left_is_not_gone_on_with() {
+    let world = World::new().await;
+    let end = world.teller().tell(3).await;
+    world
+        .execute(
+            "CREATE SCHEMA contrail_replay_orders; \
+             CREATE TABLE contrail_replay_orders.orders (LIKE contrail.orders INCLUDING ALL); \
+             CREATE TABLE contrail_replay_orders.progress (position bigint NOT NULL, frontier bytea, built_by text); \
+             INSERT INTO contrail_replay_orders.progress VALUES (25, NULL, 'another build')",
+        )
+        .await;
+    let report = world.replayer().await.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
+    assert_eq!((report.events, report.position), (end, end));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_replay_of_the_same_read_model_is_refused() {
+    let world = World::new().await;
+    world.teller().tell(1).await;
+    let mut rival = PgConnection::connect(world.database.url()).await.unwrap();
+    // As the first replay does; the keys are the contract between two builds of the program.
+    sqlx::query("SELECT pg_advisory_lock(x'636f6e74'::int, 0)").execute(&mut rival).await.unwrap();
+    let replayer = world.replayer().await;
+    let failure = replayer.replay(ProjectionName::Orders, Purpose::Verify).await.unwrap_err();
+    assert!(matches!(failure, Failure::Conflict(_)), "{failure:?}");
+    assert_eq!(failure.exit(), Exit::Conflict);
+    replayer.replay(ProjectionName::Inventory, Purpose::Swap).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_mends_a_broken_row_and_ends_the_halt() {
+    let world = World::new().await;
+    let mut teller = world.teller();
+    let running = world.run().await;
+    let end = teller.tell(7).await;
+    world.reach(&ProjectionName::ALL, end).await;
+    world.execute("UPDATE contrail.inventory SET payload = '{\"on_hand\":\"many\"}' WHERE view_id = 'SKU-0'").await;
+    let end = teller.tell(1).await;
+    let halt = eventually("inventory to halt", async || world.projection(ProjectionName::Inventory).await.halt).await;
+    assert!(halt.reason.contains("replay inventory"), "{halt:?}");
+
+    world.replayer().await.replay(ProjectionName::Inventory, Purpose::Swap).await.unwrap();
+    assert_eq!(world.projection(ProjectionName::Inventory).await.state, ProjectionState::Running);
+    let later = teller.tell(8).await;
+    world.reach(&ProjectionName::ALL, later).await;
+    assert!(later > end && running.is_ready());
+    running.stop().await;
+    world.assert_all_agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_stops_at_an_event_that_it_cannot_apply_and_swaps_nothing() {
+    let world = World::new().await;
+    let mut teller = world.teller();
+    let before = teller.tell(1).await;
+    world.poison("events.order.x", "nonsense").await;
+    let running = world.run().await;
+    eventually("a halt", async || world.projection(ProjectionName::Orders).await.halt).await;
+    let failure = world.replayer().await.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Failed);
+    let orders = world.projection(ProjectionName::Orders).await;
+    assert_eq!((orders.position, orders.state), (before, ProjectionState::Halted));
+    // What is there can be verified all the same.
+    assert_eq!(world.verify(ProjectionName::Orders).await.differing, 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_of_another_log_is_not_swapped_in() {
+    let world = World::new().await;
+    let end = world.teller().tell(2).await;
+    let sql = "INSERT INTO contrail.audit_checkpoints (size, root, note) VALUES ($1, $2, 'of another log')";
+    sqlx::query(sql).bind(end.cast_signed() - 3).bind([7_u8; 32].as_slice()).execute(&world.pool).await.unwrap();
+    let failure = world.replayer().await.replay(ProjectionName::Audit, Purpose::Swap).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Integrity, "{failure}");
+    assert_eq!(world.count("SELECT count(*) FROM contrail.audit").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_ends_before_the_read_model_is_told() {
+    let world = World::new().await;
+    world.teller().tell(1).await;
+    world.execute("UPDATE contrail.projections SET position = 1000").await;
+    let failure = world.replayer().await.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Integrity, "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verifying_finds_every_difference_and_changes_nothing() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let end = world.teller().tell(20).await;
+    world.reach(&ProjectionName::ALL, end).await;
+    running.stop().await;
+    world.assert_all_agree().await;
+
+    world
+        .execute(
+            "UPDATE contrail.audit SET bytes = set_byte(bytes, 100, get_byte(bytes, 100) # 1) WHERE position = 17; \
+             UPDATE contrail.orders SET payload = replace(payload::text, '\"quantity\":2', '\"quantity\":3')::json, status = 'SHIPPED' \
+             WHERE view_id = (SELECT min(view_id) FROM contrail.orders); \
+             DELETE FROM contrail.inventory WHERE view_id = 'SKU-1'; \
+             INSERT INTO contrail.inventory VALUES ('SKU-99', 1, '{}', 1, 0, now(), 1)",
+        )
+        .await;
+    let audit = world.verify(ProjectionName::Audit).await;
+    assert_eq!((audit.rows, audit.differing), (end, 1));
+    let changed = &audit.differences[0];
+    assert_eq!(
+        (changed.key.as_str(), changed.kind, changed.columns.as_slice()),
+        ("17", DifferenceKind::Changed, &["bytes".to_owned()][..])
+    );
+
+    let orders = world.verify(ProjectionName::Orders).await;
+    assert_eq!((orders.rows, orders.differing), (20, 1));
+    assert_eq!(orders.differences[0].columns, ["payload.lines", "status"]);
+
+    let inventory = world.verify(ProjectionName::Inventory).await;
+    let found: Vec<_> = inventory.differences.iter().map(|row| (row.key.as_str(), row.kind)).collect();
+    assert_eq!(found, [("SKU-1", DifferenceKind::Missing), ("SKU-99", DifferenceKind::Unexpected)]);
+
+    assert_eq!(world.count("SELECT count(*) FROM contrail.inventory WHERE view_id = 'SKU-99'").await, 1, "nothing is mended");
+    assert_eq!(world.count(SCHEMAS).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verifying_while_events_come_in_compares_one_moment() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut teller = world.teller();
+    let verifies = async {
+        for name in ProjectionName::ALL.into_iter().cycle().take(6) {
+            assert_eq!(world.verify(name).await.differences, []);
+        }
+    };
+    tokio::join!(verifies, teller.tell(100));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_log_replays_to_empty_tables() {
+    let world = World::new().await;
+    let replayer = world.replayer().await;
+    for name in ProjectionName::ALL {
+        let report = replayer.replay(name, Purpose::Swap).await.unwrap();
+        assert_eq!((report.events, report.position), (0, 0));
+    }
+    world.assert_all_agree().await;
+    assert_eq!(world.count(&format!("SELECT count(*) FROM {}", schema::ORDERS)).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_depends_on_the_table_is_not_left_behind() {
+    let world = World::new().await;
+    world.teller().tell(1).await;
+    world.execute("CREATE VIEW public.revenue AS SELECT sum(total_minor) FROM contrail.orders").await;
+    let replayer = world.replayer().await;
+    let failure = replayer.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Conflict, "{failure}");
+    world.execute("DROP VIEW public.revenue").await;
+    let swapped = tokio::time::timeout(Duration::from_secs(30), replayer.replay(ProjectionName::Orders, Purpose::Swap));
+    swapped.await.unwrap().unwrap();
+}
