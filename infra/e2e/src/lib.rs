@@ -1,0 +1,27 @@
+//! The whole system on real processes, from the outside: a shop that puts load on it, and an auditor that believes nobody.
+//!
+//! * [`workload`]: what is bought, the same for the same seed.
+//! * [`shop`]: a checkout and a customer, over HTTP and GraphQL, with the retries that a shop makes.
+//! * [`load`]: many orders at once, each watched until its final status is seen.
+//! * [`settle`]: waiting until nothing moves any more.
+//! * [`invariants`]: DESIGN §13, checked on the log, the gateway's ledger, the read models, the mail and the audit trail.
+//! * [`demo`]: all of that with a table at the end: `cargo xtask demo`.
+//!
+//! Nothing here looks into a service: what it knows it has from the public interfaces, the log and the tables. The tests in
+//! `tests/it` start a stack each, and need the service binaries: `cargo xtask test -- -p e2e` builds them first.
+
+pub mod workload;
+
+pub mod shop;
+
+pub mod load;
+
+pub mod settle;
+
+pub mod invariants;
+
+pub mod demo;
+
+pub mod eventually;
+pub mod latency;
+pub mod random;

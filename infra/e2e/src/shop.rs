@@ -1,0 +1,76 @@
+//! A shop's own client: commands over HTTP, with the retries of a checkout, and GraphQL for what became of them.
+
+mod commands;
+mod queries;
+
+mod gateway;
+
+mod retry;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use domain::OrderId;
+use local_stack::StackInfo;
+
+pub use commands::{Customer, Line, NewOrder, OrderAnswer, RawAnswer, StockAnswer};
+pub use gateway::{Charge, GatewayLedger, Refund};
+pub use queries::{HistoryEvent, MoneySeen, OrderSeen, ProjectionSeen, StockSeen};
+pub use retry::ShopError;
+
+/// How long one try may take: a little more than the server's own deadline, after which it answers 503.
+const TRY_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long a checkout goes on trying, unless told otherwise.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A client of one stack. Clones share their connections and what was acknowledged to them.
+#[derive(Clone, Debug)]
+pub struct Shop {
+    http: reqwest::Client,
+    command_api: String,
+    query_api: String,
+    payment_simulator: String,
+    patience: Duration,
+    acknowledged: Arc<Mutex<BTreeMap<String, Vec<Acknowledged>>>>,
+}
+
+/// A 2xx answer to a placed order: what the system has promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The order.
+    pub order_id: OrderId,
+    /// Where it stands in the log.
+    pub position: u64,
+}
+
+impl Shop {
+    /// A client of the stack at these URLs.
+    pub fn new(info: &StackInfo) -> anyhow::Result<Self> {
+        // reqwest wants to know who would do TLS, also for plain HTTP. Somebody may have said so before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().timeout(TRY_TIMEOUT).build().context("set up the HTTP client")?;
+        Ok(Self {
+            http,
+            command_api: info.command_api.clone(),
+            query_api: info.query_api.clone(),
+            payment_simulator: info.payment_simulator.clone(),
+            patience: PATIENCE,
+            acknowledged: Arc::default(),
+        })
+    }
+
+    /// Every acknowledged order by its `Idempotency-Key`: one answer each, unless two tries got different ones.
+    pub fn acknowledged(&self) -> BTreeMap<String, Vec<Acknowledged>> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn acknowledge(&self, key: &str, acknowledged: Acknowledged) {
+        let mut known = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = known.entry(key.to_owned()).or_default();
+        if !answers.contains(&acknowledged) {
+            answers.push(acknowledged);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The whole system, each test on a stack of its own.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is how it fails")]
+
+mod running;
+
+mod flow;
+mod idempotency;
+mod scarcity;
+
+mod cancellation;
+mod gateway_outage;
+
+mod drain;
+mod kills;
+mod start;
+
+mod cloudevents;
