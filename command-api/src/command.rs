@@ -132,7 +132,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// An aggregate that remembers which requests led to it.
-pub(crate) trait Remembers: Aggregate<Event: EventPayload> + Clone {
+pub(crate) trait Remembers: Aggregate<Event: EventPayload> + Clone + 'static {
     /// The last of them.
     fn requests(&self) -> &RecentRequests;
 }

@@ -121,7 +121,7 @@ pub async fn run<R: Reactor>(reactor: R, store: JetStreamEventStore, metrics: Re
             let Some(slot) = slot else {
                 // Draining: what has not begun is for the next instance, which need not wait for the time-out.
                 for item in std::iter::once(item).chain(items) {
-                    item.again_after(Duration::ZERO).await;
+                    item.hand_back().await;
                 }
                 break 'taking;
             };
@@ -134,6 +134,7 @@ pub async fn run<R: Reactor>(reactor: R, store: JetStreamEventStore, metrics: Re
             });
         }
     }
+    queue.close().await;
     tasks.close();
     tasks.wait().await;
     tracing::info!(reactor = R::NAME, "drained");
@@ -176,7 +177,7 @@ impl<R: Reactor> Shared<R> {
                     );
                     if !self.wait(&item, pause).await {
                         // Draining: hand the event back, so that the next instance need not wait for the time-out.
-                        return item.again_after(Duration::ZERO).await;
+                        return item.hand_back().await;
                     }
                 }
             }

@@ -14,6 +14,7 @@ use async_nats::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    cache::Cache,
     group_commit::{self, Submission},
     wire::STREAM,
 };
@@ -29,6 +30,7 @@ const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub struct JetStreamEventStore {
     pub(crate) connection: Connection,
     pub(crate) committer: mpsc::Sender<Submission>,
+    pub(crate) cache: Arc<Cache>,
 }
 
 impl fmt::Debug for JetStreamEventStore {
@@ -113,7 +115,7 @@ impl JetStreamEventStore {
         let jetstream = jetstream::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
         let connection = Connection { client, jetstream, connections, replicas: Arc::default() };
         let committer = group_commit::start(connection.clone());
-        Ok(Self { connection, committer })
+        Ok(Self { connection, committer, cache: Arc::default() })
     }
 
     /// Whether there is a connection at this moment.

@@ -40,7 +40,7 @@ where
     }
 
     async fn load_aggregate(&self, aggregate_id: &str) -> Result<Self::AC, AggregateError<A::Error>> {
-        let loaded: Loaded<A> = self.load(aggregate_id).await.map_err(load_error)?;
+        let loaded: Loaded<A> = self.load_at(aggregate_id, u64::MAX).await.map_err(load_error)?;
         let expected = loaded.expected();
         Ok(JetStreamContext { id: aggregate_id.to_owned(), aggregate: loaded.aggregate, expected })
     }

@@ -56,7 +56,7 @@ impl JetStreamEventStore {
         mut decide: impl FnMut(&Loaded<A>) -> Result<Vec<A::Event>, E>,
     ) -> Result<Executed<A>, ExecuteError<E>>
     where
-        A: Aggregate + Clone,
+        A: Aggregate + Clone + 'static,
         A::Event: EventPayload,
     {
         let subject = wire::subject(A::TYPE, id);
@@ -79,7 +79,13 @@ impl JetStreamEventStore {
             let mut transaction = Transaction::new();
             transaction.push::<A>(id, loaded.expected(), &events, context);
             match self.append(transaction).await {
-                Ok(appended) => return Ok(after(loaded, events, appended.last_position)),
+                Ok(appended) => {
+                    let mut after = loaded;
+                    after.advance(&events, appended.last_position);
+                    self.remember(id, &after);
+                    let Loaded { aggregate, version, position } = after;
+                    return Ok(Executed { aggregate, version, position, appended: events.len() });
+                }
                 Err(AppendError::Conflict { .. }) => {
                     tokio::time::sleep(jittered(pause)).await;
                     pause = RETRY_PAUSE_MAX.min(pause * 2);
@@ -93,15 +99,6 @@ impl JetStreamEventStore {
     async fn is_current<A>(&self, subject: &str, loaded: &Loaded<A>) -> Result<bool, LoadError> {
         Ok(self.connection.is_current(subject, loaded.expected()).await?)
     }
-}
-
-fn after<A: Aggregate>(loaded: Loaded<A>, events: Vec<A::Event>, position: u64) -> Executed<A> {
-    let Loaded { mut aggregate, version, .. } = loaded;
-    let appended = events.len();
-    for event in events {
-        aggregate.apply(event);
-    }
-    Executed { aggregate, version: version + appended as u64, position, appended }
 }
 
 /// Between half of `pause` and all of it, so that rivals do not meet again at once.

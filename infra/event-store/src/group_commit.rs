@@ -19,11 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    AppendError, Appended,
-    connection::Connection,
-    publish::Outcome,
-    transaction::PreparedEvent,
-    wire::TRANSACTION_EVENTS_MAX,
+    AppendError, Appended, connection::Connection, publish::Outcome, transaction::PreparedEvent, wire::TRANSACTION_EVENTS_MAX,
 };
 
 /// Transactions that may wait for their round; one more waits at the door.

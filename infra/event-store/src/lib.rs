@@ -18,6 +18,7 @@ mod append;
 mod group_commit;
 mod publish;
 
+mod cache;
 mod execute;
 mod load;
 
@@ -40,4 +41,4 @@ pub use reader::{LogMessage, LogReader};
 pub use set_up::SetUpError;
 pub use transaction::{EventContext, Expected, Transaction};
 pub use wire::{DEAD_LETTER_STREAM, SNAPSHOT_BUCKET, STREAM, TIMER_STREAM, TRANSACTION_EVENTS_MAX};
-pub use work_queue::{WorkItem, WorkQueue, WorkQueueOptions};
+pub use work_queue::{HAND_BACK_PAUSE, WorkItem, WorkQueue, WorkQueueOptions};

@@ -49,6 +49,17 @@ impl<A> Loaded<A> {
     }
 }
 
+impl<A: Aggregate> Loaded<A> {
+    /// Folds in `events`, which were appended after this state, the last of them at `last_position`.
+    pub fn advance(&mut self, events: &[A::Event], last_position: u64) {
+        for event in events {
+            self.aggregate.apply(event.clone());
+        }
+        self.version += events.len() as u64;
+        self.position = last_position;
+    }
+}
+
 /// One event and its place in the log.
 #[derive(Clone, Debug)]
 pub struct RecordedEvent {
@@ -112,12 +123,23 @@ impl JetStreamEventStore {
     }
 
     /// The aggregate `id`, folded from all its events; the default at version 0 if it has none.
+    ///
+    /// Starts from what this process folded last of it, and always asks the log for what follows.
     pub async fn load<A>(&self, id: &str) -> Result<Loaded<A>, LoadError>
     where
-        A: Aggregate,
+        A: Aggregate + Clone + 'static,
         A::Event: EventPayload,
     {
-        self.load_until(id, u64::MAX).await
+        let mut loaded = self.cache.recall(id);
+        self.fold_onto(id, &mut loaded, u64::MAX).await?;
+        self.cache.remember(id, &loaded);
+        Ok(loaded)
+    }
+
+    /// Keeps `loaded`, the state of aggregate `id` after an append that the caller has made, so that the next load
+    /// starts from it.
+    pub fn remember<A: Aggregate + Clone + 'static>(&self, id: &str, loaded: &Loaded<A>) {
+        self.cache.remember(id, loaded);
     }
 
     /// The aggregate `id` as it was right after its event number `version`, or as it is if it has fewer.
@@ -126,7 +148,9 @@ impl JetStreamEventStore {
         A: Aggregate,
         A::Event: EventPayload,
     {
-        self.load_until(id, version).await
+        let mut loaded = Loaded { aggregate: A::default(), version: 0, position: 0 };
+        self.fold_onto(id, &mut loaded, version).await?;
+        Ok(loaded)
     }
 
     /// Every event of one aggregate, oldest first.
@@ -144,28 +168,23 @@ impl JetStreamEventStore {
     /// the leader has at this moment, also where an ordinary load may be answered by a follower that is behind.
     pub async fn refresh<A>(&self, id: &str, loaded: &mut Loaded<A>) -> Result<bool, LoadError>
     where
-        A: Aggregate,
+        A: Aggregate + Clone + 'static,
         A::Event: EventPayload,
     {
         let before = loaded.version;
+        let known = self.cache.recall(id);
+        if known.version > loaded.version {
+            *loaded = known;
+        }
         let subject = wire::subject(A::TYPE, id);
         loop {
             self.fold_onto(id, loaded, u64::MAX).await?;
             if !self.connection.may_be_stale() || self.connection.is_current(&subject, loaded.expected()).await? {
+                self.cache.remember(id, loaded);
                 return Ok(loaded.version > before);
             }
             tokio::time::sleep(STALE_PAUSE).await;
         }
-    }
-
-    async fn load_until<A>(&self, id: &str, version_max: u64) -> Result<Loaded<A>, LoadError>
-    where
-        A: Aggregate,
-        A::Event: EventPayload,
-    {
-        let mut loaded = Loaded { aggregate: A::default(), version: 0, position: 0 };
-        self.fold_onto(id, &mut loaded, version_max).await?;
-        Ok(loaded)
     }
 
     async fn fold_onto<A>(&self, id: &str, loaded: &mut Loaded<A>, version_max: u64) -> Result<(), LoadError>
@@ -237,7 +256,8 @@ impl JetStreamEventStore {
         let inbox = self.connection.client.new_inbox();
         let mut answers = self.connection.client.subscribe(inbox.clone()).await.map_err(|error| unavailable(&error))?;
         let request = json!({ "seq": from, "next_by_subj": subject, "batch": PAGE_MESSAGES_MAX }).to_string();
-        self.connection.client
+        self.connection
+            .client
             .publish_with_reply(format!("$JS.API.DIRECT.GET.{STREAM}"), inbox, request.into())
             .await
             .map_err(|error| unavailable(&error))?;

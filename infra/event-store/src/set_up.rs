@@ -44,9 +44,14 @@ impl JetStreamEventStore {
                 TIMER_STREAM => TIMER_STREAM,
                 _ => DEAD_LETTER_STREAM,
             };
-            self.connection.jetstream.create_or_update_stream(config).await.map_err(|source| SetUpError::Stream { stream, source })?;
+            self.connection
+                .jetstream
+                .create_or_update_stream(config)
+                .await
+                .map_err(|source| SetUpError::Stream { stream, source })?;
         }
-        self.connection.jetstream
+        self.connection
+            .jetstream
             .create_or_update_key_value(kv::Config {
                 bucket: SNAPSHOT_BUCKET.to_owned(),
                 history: 1,

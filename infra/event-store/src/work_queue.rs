@@ -15,6 +15,9 @@ use crate::{JetStreamEventStore, wire::STREAM};
 /// Pause after the queue could not be read, before another attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long what an ending instance hands back stays with the server.
+pub const HAND_BACK_PAUSE: Duration = Duration::from_secs(1);
+
 /// What a reactor takes from the log, and how.
 #[derive(Clone, Debug)]
 pub struct WorkQueueOptions {
@@ -105,6 +108,18 @@ impl WorkQueue {
         }
     }
 
+    /// Hands back what was fetched and not returned yet. To be called before a process ends: what it still holds would
+    /// otherwise wait for `ack_wait` before another instance gets it.
+    pub async fn close(mut self) {
+        let Some(mut messages) = self.messages.take() else { return };
+        for _ in 0..self.options.in_flight_max {
+            let Some(Some(Ok(message))) = messages.next().now_or_never() else { break };
+            if let Some(item) = WorkItem::read(message) {
+                item.hand_back().await;
+            }
+        }
+    }
+
     async fn start(&mut self) {
         self.connections.mark_unchanged();
         let options = &self.options;
@@ -165,6 +180,12 @@ impl WorkItem {
         if let Err(error) = self.message.ack_with(AckKind::Nak(Some(pause))).await {
             tracing::debug!(position = self.position, "hand back: {error}");
         }
+    }
+
+    /// Not done, and this instance is ending: to be delivered to another one after [`HAND_BACK_PAUSE`], by when this one's
+    /// queue is closed. At once would be too soon: the server would deliver it to this instance again.
+    pub async fn hand_back(self) {
+        self.again_after(HAND_BACK_PAUSE).await;
     }
 
     /// Still being worked on: starts `ack_wait` anew.

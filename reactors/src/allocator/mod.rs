@@ -12,7 +12,7 @@ mod task;
 use std::{collections::BTreeSet, time::Duration};
 
 use domain::{OrderId, Sku, order::Order};
-use event_store::{AppendError, JetStreamEventStore, LoadError, Loaded, WorkItem, WorkQueueOptions};
+use event_store::{AppendError, HAND_BACK_PAUSE, JetStreamEventStore, LoadError, Loaded, WorkItem, WorkQueueOptions};
 use telemetry::{drain::Drain, health::Health};
 
 use self::{
@@ -77,7 +77,8 @@ pub async fn run(options: AllocatorOptions, store: JetStreamEventStore, metrics:
         let batch = plan::take_batch(&mut waiting);
         allocator.finish(batch, &mut waiting, &drain).await;
     }
-    hand_back(waiting, Duration::ZERO).await;
+    queue.close().await;
+    hand_back(waiting, HAND_BACK_PAUSE).await;
     tracing::info!(reactor = NAME, "drained");
 }
 
@@ -175,7 +176,7 @@ impl Allocator {
             }
             tokio::select! {
                 biased;
-                () = drain.started() => return hand_back(batch, Duration::ZERO).await,
+                () = drain.started() => return hand_back(batch, HAND_BACK_PAUSE).await,
                 () = tokio::time::sleep(pause) => pause = RETRY_PAUSE_MAX.min(pause * 2),
             }
         }
@@ -204,6 +205,11 @@ impl Allocator {
                 }
             })?;
             self.stocks.advance(&plan, appended.first_position);
+            for change in &plan.order_changes {
+                let mut order = change.order.clone();
+                order.advance(&change.events, appended.first_position + change.last_index as u64);
+                self.store.remember(&change.order_id.to_string(), &order);
+            }
             return Ok(plan);
         }
     }

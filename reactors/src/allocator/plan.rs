@@ -8,7 +8,7 @@ use std::{
 use domain::{
     OrderId, Sku,
     allocation::{self, WaitingOrder},
-    order::{self, Order, OrderCommand, OrderStatus},
+    order::{self, Order, OrderCommand, OrderEvent, OrderStatus},
     stock::{self, Stock, StockCommand, StockEvent},
 };
 use event_store::{Expected, Loaded, TRANSACTION_EVENTS_MAX, Transaction};
@@ -30,6 +30,7 @@ const IDENTITY: Identity = Identity { source: "/contrail/allocator", actor: "sys
 pub(crate) struct Plan {
     pub(crate) transaction: Transaction,
     pub(crate) stock_changes: Vec<StockChange>,
+    pub(crate) order_changes: Vec<OrderChange>,
     /// SKUs whose stock decided something without being appended to.
     pub(crate) doubtful: BTreeSet<Sku>,
     reserved: usize,
@@ -39,6 +40,15 @@ pub(crate) struct Plan {
 pub(crate) struct StockChange {
     pub(crate) sku: Sku,
     pub(crate) events: Vec<StockEvent>,
+    /// Where in the transaction its last event is.
+    pub(crate) last_index: usize,
+}
+
+pub(crate) struct OrderChange {
+    pub(crate) order_id: OrderId,
+    /// The order before the events.
+    pub(crate) order: Loaded<Order>,
+    pub(crate) events: Vec<OrderEvent>,
     /// Where in the transaction its last event is.
     pub(crate) last_index: usize,
 }
@@ -107,6 +117,7 @@ struct Draft<'a> {
     /// What each changed SKU comes to, and the events that take it there.
     changed: BTreeMap<Sku, (Stock, Vec<StockEvent>)>,
     orders: Transaction,
+    order_changes: Vec<OrderChange>,
     doubtful: BTreeSet<Sku>,
     now: OffsetDateTime,
     reserved: usize,
@@ -120,6 +131,7 @@ impl<'a> Draft<'a> {
             stocks,
             changed: BTreeMap::new(),
             orders: Transaction::new(),
+            order_changes: Vec::new(),
             doubtful: BTreeSet::new(),
             now,
             reserved: 0,
@@ -200,11 +212,15 @@ impl<'a> Draft<'a> {
         let events = order::decide(&task.order.aggregate, command).map_err(poisoned)?;
         let context = caused_by(&task.cause, &IDENTITY, self.now);
         self.orders.push::<Order>(&task.order_id.to_string(), task.expected(), &events, &context);
+        if !events.is_empty() {
+            let (order_id, order, last_index) = (task.order_id, task.order.clone(), self.orders.len() - 1);
+            self.order_changes.push(OrderChange { order_id, order, events, last_index });
+        }
         Ok(())
     }
 
     fn finish(self) -> Plan {
-        let Self { batch, stocks, changed, orders, doubtful, now, reserved, rejected } = self;
+        let Self { batch, stocks, changed, orders, mut order_changes, doubtful, now, reserved, rejected } = self;
         let mut transaction = Transaction::new();
         let mut stock_changes = Vec::with_capacity(changed.len());
         for (sku, (_, events)) in changed {
@@ -214,7 +230,10 @@ impl<'a> Draft<'a> {
             transaction.push::<Stock>(sku.as_str(), expected, &events, &caused_by(cause, &IDENTITY, now));
             stock_changes.push(StockChange { sku, events, last_index: transaction.len() - 1 });
         }
+        for change in &mut order_changes {
+            change.last_index += transaction.len();
+        }
         transaction.extend(orders);
-        Plan { transaction, stock_changes, doubtful, reserved, rejected }
+        Plan { transaction, stock_changes, order_changes, doubtful, reserved, rejected }
     }
 }

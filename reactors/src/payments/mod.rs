@@ -9,7 +9,7 @@ pub mod stripe;
 use domain::{
     Money, OrderId,
     envelope::{Metadata, StoredEvent},
-    order::{self, Cause, Order, OrderCommand, OrderEvent},
+    order::{self, Cause, Order, OrderCommand},
     payment::{self, Payment, PaymentCommand},
     settlement::{self, Step},
 };
@@ -173,24 +173,34 @@ impl Payments {
     async fn record(&self, standing: &Standing, outcome: Outcome, context: &EventContext) -> Result<Progress, Failure> {
         let id = standing.order_id.to_string();
         let moves_order = outcome.order.is_some();
-        let mut transaction = Transaction::new();
+        let (mut payment, mut order) = (standing.payment.clone(), standing.order.clone());
+        let (mut payment_events, mut order_events) = (Vec::new(), Vec::new());
         if let Some(command) = outcome.payment {
-            let payment = &standing.payment;
-            let events = payment::decide(&payment.aggregate, command).map_err(Failure::permanent)?;
-            transaction.push::<Payment>(&id, payment.expected(), &events, context);
+            payment_events = payment::decide(&payment.aggregate, command).map_err(Failure::permanent)?;
         }
         if let Some(command) = outcome.order {
-            let order = &standing.order;
-            let events: Vec<OrderEvent> = order::decide(&order.aggregate, command).map_err(Failure::permanent)?;
-            transaction.push::<Order>(&id, order.expected(), &events, context);
+            order_events = order::decide(&order.aggregate, command).map_err(Failure::permanent)?;
         }
+        let mut transaction = Transaction::new();
+        transaction.push::<Payment>(&id, payment.expected(), &payment_events, context);
+        transaction.push::<Order>(&id, order.expected(), &order_events, context);
         if transaction.is_empty() {
             return Ok(Progress::Settled);
         }
         // Where the order itself moved on, nothing is owed any more; what was captured for one that is called off is.
         match self.store.append(transaction).await {
-            Ok(_) if moves_order => Ok(Progress::Settled),
-            Ok(_) | Err(AppendError::Conflict { .. }) => Ok(Progress::LookAgain),
+            Ok(appended) => {
+                if !payment_events.is_empty() {
+                    payment.advance(&payment_events, appended.last_position - order_events.len() as u64);
+                    self.store.remember(&id, &payment);
+                }
+                if !order_events.is_empty() {
+                    order.advance(&order_events, appended.last_position);
+                    self.store.remember(&id, &order);
+                }
+                Ok(if moves_order { Progress::Settled } else { Progress::LookAgain })
+            }
+            Err(AppendError::Conflict { .. }) => Ok(Progress::LookAgain),
             Err(error @ (AppendError::Unavailable | AppendError::Overloaded | AppendError::Refused { .. })) => {
                 Err(Failure::transient(error))
             }

@@ -26,6 +26,33 @@ async fn an_item_comes_again_until_it_is_done() {
 }
 
 #[tokio::test]
+async fn what_a_closed_queue_had_fetched_comes_to_the_next_one_without_waiting_for_the_time_out() {
+    const PATIENT: WorkQueueOptions = WorkQueueOptions { ack_wait: Duration::from_secs(60), ..OPTIONS };
+    let (_server, store) = log().await;
+    for _ in 0..20 {
+        receive(&store, "TEA", 1).await;
+    }
+    let mut first = store.work_queue(PATIENT);
+    let taken = first.next_batch(1).await;
+    // Let the rest arrive in the first queue's hands: it was delivered when the second queue gets nothing.
+    let mut second = store.work_queue(PATIENT);
+    let nothing = tokio::time::timeout(Duration::from_millis(300), second.next_batch(1)).await;
+    assert!(nothing.is_err(), "the first queue holds all of them");
+    first.close().await;
+    for item in taken {
+        item.hand_back().await;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 20 {
+        let items = tokio::time::timeout(Duration::from_secs(10), second.next_batch(100)).await;
+        for item in items.expect("what was handed back comes") {
+            seen.insert(item.position);
+            item.done().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_queue_goes_on_after_the_server_was_killed() {
     let (mut server, store) = log().await;
     let mut queue = store.work_queue(OPTIONS);
