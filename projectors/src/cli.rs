@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use projectors::{
     audit::{export::Destination, key::Signer},
     migrate,
@@ -73,20 +73,14 @@ impl StatusArgs {
     }
 }
 
-/// Which read models to rebuild.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Selection {
-    Orders,
-    Inventory,
-    Audit,
-    All,
-}
+/// What stands for every read model on the command line.
+const ALL: &str = "all";
 
 #[derive(Args, Debug)]
 pub(crate) struct ReplayArgs {
     /// Which read model
-    #[arg(value_enum)]
-    projection: Selection,
+    #[arg(value_parser = PossibleValuesParser::new(ProjectionName::ALL.map(ProjectionName::as_str).into_iter().chain([ALL])))]
+    projection: String,
     /// Compare with the live tables row by row and swap nothing; exit code 5 if they differ
     #[arg(long)]
     verify: bool,
@@ -101,12 +95,8 @@ pub(crate) struct ReplayArgs {
 
 impl ReplayArgs {
     pub(crate) fn projections(&self) -> Vec<ProjectionName> {
-        match self.projection {
-            Selection::Orders => vec![ProjectionName::Orders],
-            Selection::Inventory => vec![ProjectionName::Inventory],
-            Selection::Audit => vec![ProjectionName::Audit],
-            Selection::All => ProjectionName::ALL.to_vec(),
-        }
+        let is_selected = |name: &ProjectionName| self.projection == ALL || self.projection == name.as_str();
+        ProjectionName::ALL.into_iter().filter(is_selected).collect()
     }
 
     pub(crate) fn purpose(&self) -> Purpose {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use event_store::JetStreamEventStore;
 use reactors::{
-    ReactorMetrics,
+    Reactor as _, ReactorMetrics,
     allocator::{self, AllocatorOptions},
     notifications::{MailFolder, Notifications},
     payments::{Payments, stripe::StripeGateway},
@@ -70,16 +70,16 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         let options = AllocatorOptions { payment_window: settings.payment_window };
         tasks.spawn(allocator::run(options, store.clone(), reactor_metrics.clone(), health.clone(), drain.clone()));
     }
-    if runs("payments") {
+    if runs(Payments::NAME) {
         let gateway = StripeGateway::new(settings.stripe_api_base.clone(), settings.stripe_api_key.clone())
             .context("set up the payment gateway's client")?;
         let payments = Payments::new(store.clone(), gateway);
         tasks.spawn(reactors::run(payments, store.clone(), reactor_metrics.clone(), health.clone(), drain.clone()));
     }
-    if runs("notifications") {
+    if runs(Notifications::NAME) {
         let mail = MailFolder::new(settings.mail_dir.clone(), settings.mail_from.clone());
         let notifications = Notifications::new(store.clone(), mail);
-        tasks.spawn(reactors::run(notifications, store.clone(), reactor_metrics, health.clone(), drain.clone()));
+        tasks.spawn(reactors::run(notifications, store.clone(), reactor_metrics.clone(), health.clone(), drain.clone()));
     }
     tasks.spawn(watch_log(store.clone(), health.clone(), drain.clone()));
     let operations = telemetry::http::operations(health, metrics);

@@ -6,7 +6,12 @@ use clap::Args;
 use lettre::message::Mailbox;
 use telemetry::settings::{self, Mistakes, SettingsError};
 
-use crate::payments::stripe::ApiKey;
+use crate::{
+    allocator,
+    notifications::Notifications,
+    payments::{Payments, stripe::ApiKey},
+    reactor::Reactor as _,
+};
 
 /// How long a customer has to pay once stock is reserved, unless said otherwise.
 const PAYMENT_WINDOW_S: u64 = 15 * 60;
@@ -14,7 +19,7 @@ const PAYMENT_WINDOW_S: u64 = 15 * 60;
 /// Flags and environment variables, as given.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Run only these reactors: allocator, payments, notifications
+    /// Run only these reactors, separated by commas; a wrong name lists the right ones
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Where NATS is, for example nats://127.0.0.1:4222
@@ -62,7 +67,7 @@ pub struct Settings {
 }
 
 /// Every reactor there is.
-pub const REACTORS: [&str; 3] = ["allocator", "payments", "notifications"];
+pub const REACTORS: &[&str] = &[allocator::NAME, Payments::NAME, Notifications::NAME];
 
 impl RunArgs {
     /// Checks everything and lists all mistakes at once.

@@ -146,7 +146,7 @@ impl Server {
     }
 
     /// Appends what another service would.
-    pub(crate) async fn append<A: Aggregate<Event: EventPayload> + Clone>(&self, id: &str, events: Vec<A::Event>) {
+    pub(crate) async fn append<A: Aggregate<Event: EventPayload> + Clone + 'static>(&self, id: &str, events: Vec<A::Event>) {
         let context = EventContext {
             source: "/contrail/test",
             event_id: None,

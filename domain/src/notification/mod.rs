@@ -12,8 +12,8 @@ mod error;
 
 mod aggregate;
 
-pub use command::{NotificationCommand, RecordFailed, RecordSent};
+pub use command::*;
 pub use decide::decide;
 pub use error::NotificationError;
-pub use event::{NotificationEvent, NotificationFailed, NotificationSent, Topic};
+pub use event::*;
 pub use state::Notification;

@@ -7,6 +7,10 @@ use crate::{Currency, CustomerId, Money, Request, Sku, codec::event_enum};
 
 event_enum! {
     /// Any event of an order.
+    ///
+    /// An order's story grows more chapters over time: whoever is outside of the domain says what it does about those that
+    /// it does not name. (Stock and payments are sums, of which nobody may leave out a term; their events are exhaustive.)
+    #[non_exhaustive]
     pub enum OrderEvent {
         /// See [`OrderPlaced`].
         Placed(OrderPlaced) = "contrail.order.placed.v1",

@@ -12,13 +12,10 @@ mod error;
 
 mod aggregate;
 
-pub use command::{Cancel, Confirm, Deliver, OrderCommand, Place, RecordReservation, Reject, Ship};
+pub use command::*;
 pub use decide::decide;
 pub use error::OrderError;
-pub use event::{
-    Cause, Customer, Line, OrderCancelled, OrderConfirmed, OrderDelivered, OrderEvent, OrderPlaced, OrderRejected, OrderShipped,
-    OrderStockReserved, Shortage,
-};
+pub use event::*;
 pub use state::{Cancellation, Order, OrderStatus, Placement, Shipment};
 
 /// Most lines of one order.

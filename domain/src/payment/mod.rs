@@ -9,8 +9,8 @@ mod error;
 
 mod aggregate;
 
-pub use command::{PaymentCommand, RecordCapture, RecordDecline, RecordRefund};
+pub use command::*;
 pub use decide::decide;
 pub use error::PaymentError;
-pub use event::{PaymentCaptured, PaymentDeclined, PaymentEvent, PaymentRefunded};
+pub use event::*;
 pub use state::{Capture, Payment, PaymentStatus};

@@ -11,10 +11,10 @@ mod error;
 
 mod aggregate;
 
-pub use command::{Adjust, Receive, Release, Reserve, Ship, StockCommand};
+pub use command::*;
 pub use decide::decide;
 pub use error::StockError;
-pub use event::{Allocation, StockAdjusted, StockEvent, StockReceived, StockReleased, StockReserved, StockShipped};
+pub use event::*;
 pub use state::Stock;
 
 /// Most pieces of one SKU on hand; GraphQL's `Int` has 32 bits.

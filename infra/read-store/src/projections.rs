@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgExecutor, Row, postgres::PgRow};
 use time::OffsetDateTime;
 
-/// The read models.
+/// The read models. A new one goes to the end: the order is also that of the locks under which replays run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProjectionName {
@@ -45,7 +45,7 @@ impl FromStr for ProjectionName {
         Self::ALL
             .into_iter()
             .find(|name| name.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is not one of orders, inventory, audit"))
+            .ok_or_else(|| format!("{text:?} is not one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 

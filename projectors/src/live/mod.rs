@@ -44,15 +44,21 @@ pub struct Dependencies {
     pub drain: Drain,
 }
 
-/// Starts the three projections, independent of each other. Each ends when the drain starts, and only then.
+/// Starts every projection, independent of the others. Each ends when the drain starts, and only then.
 pub fn spawn(dependencies: &Dependencies) -> JoinSet<()> {
     let metrics = ProjectionMetrics::register(&dependencies.metrics);
     // A live table's rows are read anew for each batch: a replay may have swapped the table since the last one.
-    let (orders, inventory) = (Orders::new(0), Inventory::new(0));
-    let audit = AuditTrail::signed_by(dependencies.signer.clone());
     let mut projections = JoinSet::new();
-    projections.spawn(projector::run(orders, dependencies.clone(), metrics(ProjectionName::Orders)));
-    projections.spawn(projector::run(inventory, dependencies.clone(), metrics(ProjectionName::Inventory)));
-    projections.spawn(projector::run(audit, dependencies.clone(), metrics(ProjectionName::Audit)));
+    for name in ProjectionName::ALL {
+        let (dependencies, metrics) = (dependencies.clone(), metrics(name));
+        match name {
+            ProjectionName::Orders => projections.spawn(projector::run(Orders::new(0), dependencies, metrics)),
+            ProjectionName::Inventory => projections.spawn(projector::run(Inventory::new(0), dependencies, metrics)),
+            ProjectionName::Audit => {
+                let audit = AuditTrail::signed_by(dependencies.signer.clone());
+                projections.spawn(projector::run(audit, dependencies, metrics))
+            }
+        };
+    }
     projections
 }

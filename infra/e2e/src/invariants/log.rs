@@ -190,12 +190,12 @@ impl LogFold {
 
 /// Whether the customer gets a message about it.
 fn is_told(event: &OrderEvent) -> bool {
-    match event {
+    matches!(
+        event,
         OrderEvent::Confirmed(_)
-        | OrderEvent::Rejected(_)
-        | OrderEvent::Cancelled(_)
-        | OrderEvent::Shipped(_)
-        | OrderEvent::Delivered(_) => true,
-        OrderEvent::Placed(_) | OrderEvent::StockReserved(_) => false,
-    }
+            | OrderEvent::Rejected(_)
+            | OrderEvent::Cancelled(_)
+            | OrderEvent::Shipped(_)
+            | OrderEvent::Delivered(_)
+    )
 }

@@ -237,6 +237,8 @@ impl View<Order> for OrderView {
                     shipment.delivered_at = Some(delivered.delivered_at);
                 }
             }
+            // It has no place in the view yet; the order's history, from the audit trail, has every event.
+            _ => {}
         }
         self.version = touch.version;
         touch.mark(&mut self.position, &mut self.updated_at);
