@@ -11,7 +11,8 @@ pub const REMEMBERED_REQUESTS_MAX: usize = 1_000;
 /// One client request: its id, derived from aggregate and Idempotency-Key, and a digest of what it asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// UUID v5 of the aggregate and the key; also the id of the event that answered the request.
+    /// UUID v5 of the aggregate and the key; also the id of the event that answered the request, unless that event began
+    /// the aggregate.
     pub id: Uuid,
     /// SHA-256 of the method, route and canonical body, in hex.
     pub digest: String,
