@@ -123,7 +123,7 @@ async fn deliver(shop: &Shop, placed: &Placed) -> anyhow::Result<Vec<String>> {
 async fn timeline(shop: &Shop, placed: &Placed, delivered: &[String]) -> anyhow::Result<Option<(String, Vec<HistoryEvent>)>> {
     let any = placed.orders.first().map(|order| &order.order_id);
     let Some(order_id) = delivered.first().or(any) else { return Ok(None) };
-    let events = shop.history(order_id).await?;
+    let events = shop.history(order_id, None).await?;
     Ok(Some((order_id.clone(), events)))
 }
 

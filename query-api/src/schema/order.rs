@@ -6,6 +6,7 @@ use async_graphql::dataloader::DataLoader;
 use async_graphql::{Context, Enum, ID, InputObject, Object};
 use domain::order::OrderStatus as DomainStatus;
 use domain::payment::PaymentStatus as DomainPaymentStatus;
+use read_store::projections::ProjectionName;
 use read_store::views::OrderView;
 use time::OffsetDateTime;
 
@@ -24,18 +25,25 @@ pub(super) struct Order {
     view: OrderView,
     /// Its history goes up to here.
     up_to: i64,
+    /// The position that was waited for, and that its history has to have as well.
+    min_position: Option<Position>,
 }
 
 impl Order {
     /// The order as it was right after the event at `up_to`.
     pub(super) fn as_of(view: OrderView, up_to: i64) -> Self {
-        Self { view, up_to }
+        Self { view, up_to, min_position: None }
+    }
+
+    /// The order as the read model has it, once that had `min_position`.
+    pub(super) fn at_least(row: OrderRow, min_position: Option<Position>) -> Self {
+        Self { min_position, ..Self::from(row) }
     }
 }
 
 impl From<OrderRow> for Order {
     fn from(row: OrderRow) -> Self {
-        Self { view: row.view, up_to: i64::MAX }
+        Self { view: row.view, up_to: i64::MAX, min_position: None }
     }
 }
 
@@ -139,6 +147,8 @@ impl Order {
     }
 
     /// Every event of the order and of its payment, in the order in which they happened.
+    ///
+    /// It is read from the audit trail. The minPosition of Query.order is waited for here, too.
     #[graphql(complexity = "page_cost(first, None, child_complexity)")]
     async fn history(
         &self,
@@ -147,6 +157,7 @@ impl Order {
         #[graphql(desc = "Only events after this cursor.")] after: Option<String>,
     ) -> Result<Listed<AuditEvent>, QueryError> {
         let page = Page::new(PageArguments { first, after, ..PageArguments::default() })?;
+        ctx.data_unchecked::<Sources>().reach(ProjectionName::Audit, self.min_position).await?;
         self.read_history(ctx, &page, ends(ctx)).await.map(listed)
     }
 }

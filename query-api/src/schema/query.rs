@@ -61,7 +61,10 @@ impl Query {
         sources.reach(ProjectionName::Audit, as_of_position).await?;
         let Some(order_id) = parse_order_id(&id).map(|id| id.to_string()) else { return Ok(None) };
         Ok(match moment {
-            None => reads::order(&sources.database, &order_id).await?.map(Order::from),
+            None => {
+                let order = reads::order(&sources.database, &order_id).await?;
+                order.map(|row| Order::at_least(row, min_position))
+            }
             Some(moment) => {
                 let order = reads::order_as_of(&sources.database, &order_id, moment).await?;
                 order.map(|(view, up_to)| Order::as_of(view, up_to))
@@ -181,7 +184,7 @@ fn sources<'a>(ctx: &Context<'a>) -> &'a Sources {
 
 impl Sources {
     /// Waits for `min_position`, if any. A statement that begins afterwards sees everything up to there.
-    async fn reach(&self, projection: ProjectionName, min_position: Option<Position>) -> Result<(), QueryError> {
+    pub(super) async fn reach(&self, projection: ProjectionName, min_position: Option<Position>) -> Result<(), QueryError> {
         if let Some(Position(min_position)) = min_position {
             self.positions.reach(projection, min_position, self.min_position_wait).await?;
         }

@@ -17,7 +17,9 @@ impl ScalarType for Position {
             Value::Number(number) => number.as_u64(),
             _ => None,
         };
-        position.map(Self).ok_or_else(|| InputValueError::custom("not a decimal number from 0 on, such as \"42\""))
+        position
+            .map(Self)
+            .ok_or_else(|| InputValueError::custom("not a decimal number from 0 to 18446744073709551615, such as \"42\""))
     }
 
     fn to_value(&self) -> Value {

@@ -94,6 +94,26 @@ async fn a_position_that_does_not_come_is_a_stale_read_that_says_where_things_ar
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_and_its_history_wait_for_the_same_position() {
+    let mut api = Api::start_with(Duration::from_millis(50)).await;
+    insert_order(&mut api.writer, &placed(1)).await;
+    advance(&mut api.writer, "orders", 7).await;
+    heard_of(&api, ProjectionName::Orders, 7).await;
+    let query = "query ($id: ID!, $min: Position) { order(id: $id, minPosition: $min) { history { edges { cursor } } } }";
+    // The order is there, its history is not yet.
+    let response = api.response(query, json!({"id": order_id(1), "min": "7"})).await;
+    assert_eq!(
+        response["errors"][0]["extensions"],
+        json!({"code": "STALE_READ", "projection": "audit", "position": "0", "minPosition": "7"})
+    );
+    // Whoever does not ask for a position gets what there is.
+    api.data(query, json!({"id": order_id(1)})).await;
+    advance(&mut api.writer, "audit", 7).await;
+    heard_of(&api, ProjectionName::Audit, 7).await;
+    api.data(query, json!({"id": order_id(1), "min": "7"})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_read_waits_for_its_own_read_model() {
     let mut api = Api::start_with(Duration::from_millis(50)).await;
     let cases = [

@@ -176,8 +176,9 @@ impl Shop {
         data.remove("projections").context("the answer has no projections")
     }
 
-    /// What happened to an order and its payment, oldest first, up to 100 events.
-    pub async fn history(&self, order_id: &str) -> anyhow::Result<Vec<HistoryEvent>> {
+    /// What happened to an order and its payment, oldest first, up to 100 events; as far as the audit trail is, and at least up to
+    /// `min_position` if that is given.
+    pub async fn history(&self, order_id: &str, min_position: Option<u64>) -> anyhow::Result<Vec<HistoryEvent>> {
         #[derive(Deserialize)]
         struct Answer {
             order: Option<Historic>,
@@ -187,9 +188,10 @@ impl Shop {
             history: Page<HistoryEvent>,
         }
         let query = format!(
-            "query($id: ID!) {{ order(id: $id) {{ history(first: {PAGE_ROWS}) {{ edges {{ node {{ position type time }} }} }} }} }}"
+            "query($id: ID!, $min: Position) {{ order(id: $id, minPosition: $min) {{ history(first: {PAGE_ROWS}) {{ edges {{ node {{ position type time }} }} }} }} }}"
         );
-        let answer: Answer = self.query(&query, &json!({ "id": order_id })).await?;
+        let variables = json!({ "id": order_id, "min": min_position.map(|position| position.to_string()) });
+        let answer: Answer = self.query(&query, &variables).await?;
         let order = answer.order.with_context(|| format!("there is no order {order_id}"))?;
         Ok(order.history.edges.into_iter().map(|edge| edge.node).collect())
     }
