@@ -8,7 +8,7 @@ use axum::{
 use domain::{
     Money, OrderId, Sku,
     order::{self, Order},
-    stock::Stock,
+    stock::StockLevel,
 };
 use event_store::Loaded;
 use serde::Serialize;
@@ -88,7 +88,7 @@ pub(crate) struct OrderAnswer {
 impl OrderAnswer {
     /// `None` for an order that was never placed.
     pub(crate) fn new(order_id: OrderId, outcome: &Outcome<Order>) -> Option<Self> {
-        let status = outcome.aggregate.status?.into();
+        let status = outcome.answered?.into();
         Some(Self { order_id: order_id.0, status, version: outcome.version, position: outcome.position })
     }
 }
@@ -117,8 +117,10 @@ pub(crate) struct StockAnswer {
 }
 
 impl StockAnswer {
-    pub(crate) fn new(sku: &Sku, stock: &Stock, version: u64, position: u64) -> Self {
-        let (on_hand, reserved, available) = (stock.on_hand, stock.reserved, stock.available());
+    /// `level` is the last event's, and `position` where that is.
+    pub(crate) fn new(sku: &Sku, level: StockLevel, position: u64) -> Self {
+        let StockLevel { version, on_hand, reserved } = level;
+        let available = level.available();
         Self { sku: sku.to_string(), on_hand, reserved, available, version, position }
     }
 }

@@ -6,9 +6,12 @@ use axum::{
     http::{HeaderMap, header::CONTENT_TYPE},
 };
 use bytes::{Bytes, BytesMut};
-use cqrs_es::Aggregate;
-use domain::{EventPayload, RecentRequests, Request, RequestMemory, order::Order, stock::Stock};
-use event_store::{EventContext, JetStreamEventStore, Loaded};
+use domain::{
+    Request, RequestMemory, SnapshotState,
+    order::{Order, OrderStatus},
+    stock::{Stock, StockLevel},
+};
+use event_store::{EventContext, Executed, JetStreamEventStore, Loaded};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -132,34 +135,73 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// An aggregate that remembers which requests led to it.
-pub(crate) trait Remembers: Aggregate<Event: EventPayload> + Clone + 'static {
-    /// The last of them.
-    fn requests(&self) -> &RecentRequests;
+pub(crate) trait Remembers: SnapshotState {
+    /// What of it is in the answer to a command.
+    type Answered: Copy + Send;
+
+    /// What is known of `request`.
+    fn look_up(&self, request: &Request) -> RequestMemory;
+
+    /// The answer to the command that led to this state.
+    fn answered(&self) -> Self::Answered;
+
+    /// What the request of this id was answered and at which version, where the aggregate itself remembers that. One that may
+    /// have very many events must: its earlier state cannot be folded again for every retry.
+    fn remembered_answer(&self, request_id: Uuid) -> Option<(u64, Self::Answered)>;
 }
 
 impl Remembers for Order {
-    fn requests(&self) -> &RecentRequests {
-        &self.requests
+    type Answered = Option<OrderStatus>;
+
+    fn look_up(&self, request: &Request) -> RequestMemory {
+        self.requests.look_up(request)
+    }
+
+    fn answered(&self) -> Option<OrderStatus> {
+        self.status
+    }
+
+    fn remembered_answer(&self, _: Uuid) -> Option<(u64, Option<OrderStatus>)> {
+        None
     }
 }
 
 impl Remembers for Stock {
-    fn requests(&self) -> &RecentRequests {
-        &self.requests
+    type Answered = StockLevel;
+
+    fn look_up(&self, request: &Request) -> RequestMemory {
+        self.requests.look_up(request)
+    }
+
+    fn answered(&self) -> StockLevel {
+        self.level()
+    }
+
+    fn remembered_answer(&self, request_id: Uuid) -> Option<(u64, StockLevel)> {
+        self.requests.answer_to(request_id).map(|level| (level.version, *level))
     }
 }
 
-/// What a command came to: the aggregate as the answer has to describe it.
+/// What a command came to: what of the aggregate the answer has to describe.
 #[derive(Debug)]
-pub(crate) struct Outcome<A> {
-    /// The aggregate right after the command.
-    pub(crate) aggregate: A,
+pub(crate) struct Outcome<A: Remembers> {
+    /// The aggregate right after the command, as far as the answer shows it.
+    pub(crate) answered: A::Answered,
     /// Its version then.
     pub(crate) version: u64,
     /// The position of its last event then.
     pub(crate) position: u64,
     /// Whether the command had been carried out before, and this is what was answered then.
     pub(crate) replayed: bool,
+}
+
+/// What is likely about the aggregate that a command is for. Being wrong costs time and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expectation {
+    /// The command is its first.
+    Begins,
+    /// There were others before.
+    Exists,
 }
 
 impl<B: CommandBody> Command<B> {
@@ -176,48 +218,61 @@ impl<B: CommandBody> Command<B> {
         &self,
         store: &JetStreamEventStore,
         id: &str,
+        expectation: Expectation,
         now: OffsetDateTime,
         mut decide: impl FnMut(&Loaded<A>, Request) -> Result<Vec<A::Event>, Problem>,
     ) -> Result<Outcome<A>, Problem> {
         let request = Request { id: self.key.request_id(A::TYPE, id), digest: self.digest.clone() };
         let context = self.event_context(&request, now);
-        let executed = store.execute(id, &context, |loaded: &Loaded<A>| {
-            match loaded.aggregate.requests().look_up(&request) {
+        let decide = |loaded: &Loaded<A>| {
+            match loaded.aggregate.look_up(&request) {
                 RequestMemory::Repeated => return Ok(Vec::new()),
                 RequestMemory::KeyReused => return Err(key_reused()),
                 RequestMemory::New => {}
             }
             decide(loaded, request.clone())
-        });
-        let executed = executed.await.map_err(crate::log::execute_problem)?;
-        let (version, position) = (executed.version, executed.position);
-        if executed.appended == 0 && executed.aggregate.requests().look_up(&request) == RequestMemory::Repeated {
-            return self.first_answer(store, id, &request).await;
+        };
+        let executed = match expectation {
+            Expectation::Begins => store.execute_new(id, &context, decide).await,
+            Expectation::Exists => store.execute(id, &context, decide).await,
+        };
+        let executed = executed.map_err(crate::log::execute_problem)?;
+        if executed.appended == 0 && executed.aggregate.look_up(&request) == RequestMemory::Repeated {
+            return self.first_answer(store, id, &request, &executed).await;
         }
-        Ok(Outcome { aggregate: executed.aggregate, version, position, replayed: false })
+        let (answered, version, position) = (executed.aggregate.answered(), executed.version, executed.position);
+        Ok(Outcome { answered, version, position, replayed: false })
     }
 
-    /// The aggregate as it was when `request` was first answered.
+    /// What was answered when `request` was carried out first; `now` is the aggregate as it has become since.
     async fn first_answer<A: Remembers>(
         &self,
         store: &JetStreamEventStore,
         id: &str,
         request: &Request,
+        now: &Executed<A>,
     ) -> Result<Outcome<A>, Problem> {
+        // The aggregate remembers the request, so its event is in the log; a server that does not have it yet is behind.
+        let behind = || unavailable("a replica of the log is behind");
+        if let Some((version, answered)) = now.aggregate.remembered_answer(request.id) {
+            let event = store.event_at::<A>(id, version, now.expected()).await.map_err(crate::log::load_problem)?;
+            let event = event.filter(|recorded| recorded.event.metadata.event_id == request.id);
+            let position = event.ok_or_else(behind)?.position;
+            return Ok(Outcome { answered, version, position, replayed: true });
+        }
         let version = if B::BEGINS_AGGREGATE {
             1
         } else {
             let events = store.events_of(A::TYPE, id).await.map_err(crate::log::load_problem)?;
             let answer = events.iter().rev().find(|recorded| recorded.event.metadata.event_id == request.id);
-            // The aggregate remembers the request, so its event is in the log; a server that does not have it yet is behind.
-            answer.ok_or_else(|| unavailable("a replica of the log is behind"))?.event.metadata.version
+            answer.ok_or_else(behind)?.event.metadata.version
         };
         let Loaded { aggregate, version: found, position } =
             store.load_at::<A>(id, version).await.map_err(crate::log::load_problem)?;
         if found != version {
-            return Err(unavailable("a replica of the log is behind"));
+            return Err(behind());
         }
-        Ok(Outcome { aggregate, version, position, replayed: true })
+        Ok(Outcome { answered: aggregate.answered(), version, position, replayed: true })
     }
 
     fn event_context(&self, request: &Request, now: OffsetDateTime) -> EventContext {

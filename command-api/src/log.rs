@@ -1,6 +1,5 @@
 //! The log as a handler sees it: a strongly consistent read, and what its failures are to a client.
 
-use domain::EventPayload;
 use event_store::{AppendError, EventContext, ExecuteError, JetStreamEventStore, LoadError, Loaded, ReadError};
 
 use crate::{
@@ -9,10 +8,7 @@ use crate::{
 };
 
 /// The aggregate as the leader of the log has it: no acknowledged event is missing.
-pub(crate) async fn current<A: Remembers>(store: &JetStreamEventStore, id: &str) -> Result<Loaded<A>, Problem>
-where
-    A::Event: EventPayload,
-{
+pub(crate) async fn current<A: Remembers>(store: &JetStreamEventStore, id: &str) -> Result<Loaded<A>, Problem> {
     // A plain load may be answered by a replica that is behind; a decision that appends nothing is confirmed by the leader.
     let nothing = EventContext {
         source: SOURCE,

@@ -12,6 +12,9 @@ use event_store::JetStreamEventStore;
 use telemetry::{drain::Drain, exit::Exit, health::Health, http, logs, metrics::Metrics};
 use tokio::net::TcpListener;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SERVICE: &str = "command-api";
 
 #[tokio::main]

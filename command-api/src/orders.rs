@@ -20,7 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     answers::{OrderAnswer, OrderState, answer, read_answer},
     api::Api,
-    command::{ANONYMOUS, Command, CommandBody, Outcome, now},
+    command::{ANONYMOUS, Command, CommandBody, Expectation, Outcome, now},
     fields::Fields,
     log,
     problem::{Code, FieldError, Problem},
@@ -149,7 +149,7 @@ async fn place_order(State(api): State<Api>, command: Command<PlaceOrder>) -> Re
         };
         decide(&loaded.aggregate, OrderCommand::Place(place)).map_err(|error| rejection(&error))
     };
-    let outcome = command.carry_out(log::connected(&api.store)?, &order_id.to_string(), now, decide).await?;
+    let outcome = command.carry_out(log::connected(&api.store)?, &order_id.to_string(), Expectation::Begins, now, decide).await?;
     let mut response = order_answer(StatusCode::CREATED, order_id, &outcome)?;
     let location = format!("/v1/orders/{order_id}").parse().expect("a path with a UUID is a header value");
     response.headers_mut().insert(LOCATION, location);
@@ -289,7 +289,7 @@ async fn change<B: CommandBody>(
         command.check_precondition(loaded.version)?;
         decide(&loaded.aggregate, to_command(request)).map_err(|error| rejection(&error))
     };
-    command.carry_out(store, &order_id.to_string(), now, decide).await
+    command.carry_out(store, &order_id.to_string(), Expectation::Exists, now, decide).await
 }
 
 fn order_answer(status: StatusCode, order_id: OrderId, outcome: &Outcome<Order>) -> Result<Response, Problem> {

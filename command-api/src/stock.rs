@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     answers::{StockAnswer, answer, read_answer},
     api::Api,
-    command::{Command, CommandBody, now},
+    command::{Command, CommandBody, Expectation, now},
     fields::Fields,
     log,
     problem::{Code, FieldError, Problem},
@@ -40,7 +40,7 @@ async fn get_stock(State(api): State<Api>, sku: SkuPath, headers: HeaderMap) -> 
     if loaded.version == 0 {
         return Err(Problem::new(Code::StockNotFound, "nothing was ever received of this SKU"));
     }
-    let body = StockAnswer::new(&sku.0, &loaded.aggregate, loaded.version, loaded.position);
+    let body = StockAnswer::new(&sku.0, loaded.aggregate.level(), loaded.position);
     Ok(read_answer(&headers, loaded.version, &body))
 }
 
@@ -148,8 +148,8 @@ async fn book<B: CommandBody>(
         command.check_precondition(loaded.version)?;
         decide(&loaded.aggregate, to_command(request)).map_err(|error| rejection(&error))
     };
-    let outcome = command.carry_out(log::connected(&api.store)?, sku.as_str(), now, decide).await?;
-    let body = StockAnswer::new(sku, &outcome.aggregate, outcome.version, outcome.position);
+    let outcome = command.carry_out(log::connected(&api.store)?, sku.as_str(), Expectation::Exists, now, decide).await?;
+    let body = StockAnswer::new(sku, outcome.answered, outcome.position);
     Ok(answer(StatusCode::CREATED, outcome.version, outcome.replayed, &body))
 }
 

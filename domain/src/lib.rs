@@ -9,6 +9,7 @@
 //!
 //! * [`order`], [`stock`], [`payment`], [`notification`]: the aggregates.
 //! * [`allocation`], [`settlement`]: the decisions that span aggregates, taken here and carried out by `reactors`.
+//! * [`SnapshotState`]: what keeping an aggregate's state takes, in memory and in snapshots.
 //! * [`envelope`]: one event as one CloudEvents document, the bytes that the log stores.
 //! * [`upcast`]: how events stored in an older shape are read today.
 //!
@@ -31,8 +32,12 @@ pub mod upcast;
 mod ids;
 mod money;
 mod request;
+mod shared_map;
+mod snapshot;
 
 pub use codec::{DecodeError, EventPayload};
 pub use ids::{CUSTOMER_ID_CHARS_MAX, CustomerId, IdError, NotificationId, OrderId, SKU_CHARS_MAX, Sku};
 pub use money::{Currency, Money, MoneyError};
 pub use request::{REMEMBERED_REQUESTS_MAX, RecentRequests, Request, RequestMemory};
+pub use shared_map::SharedMap;
+pub use snapshot::SnapshotState;

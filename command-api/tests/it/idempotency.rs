@@ -1,10 +1,11 @@
 use std::collections::BTreeSet;
 
+use domain::stock::{Stock, StockAdjusted, StockEvent};
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::server::{Server, order};
+use crate::server::{NOW, Server, order};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retried_order_gets_the_first_answer_whatever_happened_since() {
@@ -39,6 +40,26 @@ async fn a_retried_change_gets_the_first_answer_whatever_happened_since() {
         assert_eq!(again.header("etag"), first.header("etag"));
     }
     assert_eq!(server.get("/v1/stock/TEA-1").await.json()["on_hand"], 2, "two receipts, one of them sent twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retried_receipt_gets_the_first_answer_though_thousands_of_events_came_before_and_since() {
+    let server = Server::start().await;
+    let (path, receive) = ("/v1/stock/TEA-1/receipts", json!({"quantity": 7, "reference": "DN-1"}));
+    let counted = StockAdjusted { delta: 1, reason: "r".to_owned(), reference: "c".to_owned(), adjusted_at: NOW, request: None };
+    let counted: Vec<StockEvent> = vec![counted.into(); 900];
+    server.append::<Stock>("TEA-1", counted.clone()).await;
+    let first = server.post(path, "r", &receive).await;
+    assert_eq!((first.status.as_u16(), &first.json()["on_hand"], &first.json()["version"]), (201, &json!(907), &json!(901)));
+    for _ in 0..3 {
+        server.append::<Stock>("TEA-1", counted.clone()).await;
+        server.place().await;
+    }
+    let again = server.post(path, "r", &receive).await;
+    assert_eq!((again.status, &again.body, again.replayed()), (first.status, &first.body, true));
+    assert_eq!(again.header("etag"), first.header("etag"));
+    let other = server.post(path, "r", &json!({"quantity": 8, "reference": "DN-1"})).await;
+    assert_eq!(other.problem(), (422, "idempotency-key-reused".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

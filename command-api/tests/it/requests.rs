@@ -46,3 +46,21 @@ async fn requests_are_counted_by_route_method_and_status() {
         assert!(metrics.contains(sample), "{sample} is not in\n{metrics}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_of_aggregates_is_measured() {
+    let server = Server::start().await;
+    let path = server.place().await;
+    server.get(&path).await;
+    let metrics = server.metrics().await;
+    for sample in [
+        "# TYPE aggregate_cache_hits_total counter\naggregate_cache_hits_total 1\n",
+        "aggregate_cache_misses_total 0\n",
+        "aggregate_cache_evictions_total 0\n",
+        "# TYPE aggregate_cache_bytes gauge\naggregate_cache_bytes ",
+        "aggregate_cache_aggregates 1\n",
+        "aggregate_snapshots_used_total 0\n",
+    ] {
+        assert!(metrics.contains(sample), "{sample} is not in\n{metrics}");
+    }
+}

@@ -10,9 +10,8 @@ use std::{
 };
 
 use command_api::{api, limits::Limits, openapi, readiness};
-use cqrs_es::Aggregate;
 use domain::{
-    EventPayload,
+    SnapshotState,
     order::{Order, OrderConfirmed, OrderEvent, OrderStockReserved},
 };
 use event_store::{EventContext, JetStreamEventStore};
@@ -146,7 +145,7 @@ impl Server {
     }
 
     /// Appends what another service would.
-    pub(crate) async fn append<A: Aggregate<Event: EventPayload> + Clone + 'static>(&self, id: &str, events: Vec<A::Event>) {
+    pub(crate) async fn append<A: SnapshotState>(&self, id: &str, events: Vec<A::Event>) {
         let context = EventContext {
             source: "/contrail/test",
             event_id: None,

@@ -3,6 +3,7 @@
 use cqrs_es::{Aggregate, event_sink::EventSink};
 
 use super::{Notification, NotificationCommand, NotificationError, NotificationEvent, decide};
+use crate::SnapshotState;
 
 impl Aggregate for Notification {
     const TYPE: &'static str = "notification";
@@ -21,5 +22,13 @@ impl Aggregate for Notification {
 
     fn apply(&mut self, event: Self::Event) {
         self.evolve(&event);
+    }
+}
+
+impl SnapshotState for Notification {
+    const SNAPSHOT_VERSION: u32 = 1;
+
+    fn approximate_bytes(&self) -> usize {
+        size_of::<Self>()
     }
 }

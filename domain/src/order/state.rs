@@ -133,7 +133,7 @@ impl Order {
                     payment_method: placed.payment_method.clone(),
                     placed_at: placed.placed_at,
                 });
-                self.requests.remember(Some(&placed.request));
+                self.requests.remember(Some(&placed.request), ());
             }
             OrderEvent::StockReserved(reserved) => {
                 self.status = Some(OrderStatus::Reserved);
@@ -154,7 +154,7 @@ impl Order {
                     reason: cancelled.reason.clone(),
                     cancelled_at: cancelled.cancelled_at,
                 });
-                self.requests.remember(cancelled.request.as_ref());
+                self.requests.remember(cancelled.request.as_ref(), ());
             }
             OrderEvent::Shipped(shipped) => {
                 self.status = Some(OrderStatus::Shipped);
@@ -164,14 +164,14 @@ impl Order {
                     shipped_at: shipped.shipped_at,
                     delivered_at: None,
                 });
-                self.requests.remember(shipped.request.as_ref());
+                self.requests.remember(shipped.request.as_ref(), ());
             }
             OrderEvent::Delivered(delivered) => {
                 self.status = Some(OrderStatus::Delivered);
                 if let Some(shipment) = &mut self.shipment {
                     shipment.delivered_at = Some(delivered.delivered_at);
                 }
-                self.requests.remember(delivered.request.as_ref());
+                self.requests.remember(delivered.request.as_ref(), ());
             }
         }
     }

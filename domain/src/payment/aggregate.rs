@@ -3,6 +3,7 @@
 use cqrs_es::{Aggregate, event_sink::EventSink};
 
 use super::{Payment, PaymentCommand, PaymentError, PaymentEvent, decide};
+use crate::SnapshotState;
 
 impl Aggregate for Payment {
     const TYPE: &'static str = "payment";
@@ -21,5 +22,15 @@ impl Aggregate for Payment {
 
     fn apply(&mut self, event: Self::Event) {
         self.evolve(&event);
+    }
+}
+
+impl SnapshotState for Payment {
+    const SNAPSHOT_VERSION: u32 = 1;
+
+    fn approximate_bytes(&self) -> usize {
+        let capture = self.capture.as_ref().map_or(0, |capture| capture.payment_intent_id.len());
+        let decline = self.decline.as_ref().map_or(0, |(code, message)| code.len() + message.len());
+        size_of::<Self>() + capture + decline + self.refund_id.as_ref().map_or(0, String::len)
     }
 }

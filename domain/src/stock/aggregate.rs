@@ -3,6 +3,7 @@
 use cqrs_es::{Aggregate, event_sink::EventSink};
 
 use super::{Stock, StockCommand, StockError, StockEvent, decide};
+use crate::SnapshotState;
 
 impl Aggregate for Stock {
     const TYPE: &'static str = "stock";
@@ -21,5 +22,13 @@ impl Aggregate for Stock {
 
     fn apply(&mut self, event: Self::Event) {
         self.evolve(&event);
+    }
+}
+
+impl SnapshotState for Stock {
+    const SNAPSHOT_VERSION: u32 = 1;
+
+    fn approximate_bytes(&self) -> usize {
+        size_of::<Self>() + self.open.approximate_bytes() + self.requests.approximate_bytes()
     }
 }

@@ -15,7 +15,7 @@ pub use command::*;
 pub use decide::decide;
 pub use error::StockError;
 pub use event::*;
-pub use state::Stock;
+pub use state::{Stock, StockLevel};
 
 /// Most pieces of one SKU on hand; GraphQL's `Int` has 32 bits.
 pub const ON_HAND_MAX: i64 = i32::MAX as i64;

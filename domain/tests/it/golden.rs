@@ -63,6 +63,7 @@ fn check<E: EventPayload + PartialEq + std::fmt::Debug>(aggregate_type: &str, sa
         );
         let read: E = StoredEvent::from_json(&golden).unwrap().decode().unwrap();
         assert_eq!(&read, sample);
+        assert_eq!(StoredEvent::version_and_event::<E>(&golden).unwrap(), (1, read));
     }
 }
 

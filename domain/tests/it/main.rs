@@ -9,4 +9,5 @@ mod notification;
 mod order;
 mod payment;
 mod settlement;
+mod states;
 mod stock;

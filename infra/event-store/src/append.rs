@@ -1,23 +1,16 @@
 //! Appending one transaction: all or nothing, under optimistic concurrency, never guessed.
 //!
-//! The transaction is handed to the committer ([`crate::group_commit`]), which sends it alone or together with others that
+//! The transaction is handed to the appender ([`crate::group_commit`]), which sends it alone or together with others that
 //! wait at the same time, and finds out what became of it.
 
-use std::{collections::BTreeSet, time::Duration};
-
-use tokio::{sync::oneshot, time::Instant};
+use std::collections::HashSet;
 
 use crate::{
     JetStreamEventStore, Transaction,
-    group_commit::Submission,
+    group_commit::{AppendStats, OUTCOME_DEADLINE},
     transaction::PreparedEvent,
     wire::{self, TRANSACTION_EVENTS_MAX},
 };
-
-/// How long an append goes on looking for its outcome before it gives up as [`AppendError::Unavailable`].
-const OUTCOME_DEADLINE: Duration = Duration::from_secs(8);
-/// How long a transaction waits at the door when too many others wait already.
-const DOOR_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What a message's headers take at most, in bytes: ids, the expectation, the batch.
 const HEADER_BYTES_MAX: usize = 512;
@@ -70,11 +63,12 @@ impl JetStreamEventStore {
             return Ok(Appended { first_position: 0, last_position: 0 });
         }
         check(&events, self.connection.client.max_payload())?;
-        let (answer, outcome) = oneshot::channel();
-        let submission = Submission { events, answer, deadline: Instant::now() + OUTCOME_DEADLINE };
-        self.committer.send_timeout(submission, DOOR_DEADLINE).await.map_err(|_| AppendError::Overloaded)?;
-        // The committer answers everything that it took, so a dropped answer means that the process is ending.
-        outcome.await.unwrap_or(Err(AppendError::Unavailable))
+        self.appender.append(events).await
+    }
+
+    /// What this store's appender has done, and who waits now.
+    pub fn append_stats(&self) -> AppendStats {
+        self.appender.stats()
     }
 }
 
@@ -83,7 +77,7 @@ fn check(events: &[PreparedEvent], message_bytes_max: usize) -> Result<(), Appen
         let message = format!("{} events in one transaction, and {TRANSACTION_EVENTS_MAX} is the limit", events.len());
         return Err(AppendError::Invalid(message));
     }
-    let mut subjects = BTreeSet::new();
+    let mut subjects = HashSet::new();
     for event in events {
         let bytes = event.payload.len() + HEADER_BYTES_MAX;
         if bytes > message_bytes_max {
@@ -92,7 +86,7 @@ fn check(events: &[PreparedEvent], message_bytes_max: usize) -> Result<(), Appen
         if event.subject.splitn(3, '.').any(|token| !wire::is_token(token)) {
             return Err(AppendError::Invalid(format!("{:?} is not the subject of an aggregate", event.subject)));
         }
-        if event.expected.is_some() && !subjects.insert(&event.subject) {
+        if event.expected.is_some() && events.len() > 1 && !subjects.insert(event.subject.as_str()) {
             return Err(AppendError::Invalid(format!("{} is in the transaction twice", event.subject)));
         }
     }

@@ -11,11 +11,12 @@ use async_nats::{
     connection::State,
     jetstream::{self, context::GetStreamErrorKind},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::{
-    cache::Cache,
-    group_commit::{self, Submission},
+    cache::{CACHE_BYTES, Cache},
+    group_commit::Appender,
+    snapshots::Snapshots,
     wire::STREAM,
 };
 
@@ -25,12 +26,13 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 const WAIT_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause between two attempts to reconnect.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// The log. Cheap to clone; all clones share one connection, which reconnects by itself for ever, and one committer.
+/// The log. Cheap to clone; all clones share one connection, which reconnects by itself for ever, and one appender.
 #[derive(Clone)]
 pub struct JetStreamEventStore {
     pub(crate) connection: Connection,
-    pub(crate) committer: mpsc::Sender<Submission>,
+    pub(crate) appender: Arc<Appender>,
     pub(crate) cache: Arc<Cache>,
+    pub(crate) snapshots: Arc<Snapshots>,
 }
 
 impl fmt::Debug for JetStreamEventStore {
@@ -114,8 +116,14 @@ impl JetStreamEventStore {
             .map_err(|source| ConnectError { url: nats_url.to_owned(), source })?;
         let jetstream = jetstream::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
         let connection = Connection { client, jetstream, connections, replicas: Arc::default() };
-        let committer = group_commit::start(connection.clone());
-        Ok(Self { connection, committer, cache: Arc::default() })
+        let appender = Appender::new(connection.clone());
+        Ok(Self { connection, appender, cache: Arc::new(Cache::new(CACHE_BYTES)), snapshots: Arc::default() })
+    }
+
+    /// The same store with a cache of its own that takes about `bytes` of memory instead of [`CACHE_BYTES`].
+    #[must_use]
+    pub fn with_cache_bytes(self, bytes: usize) -> Self {
+        Self { cache: Arc::new(Cache::new(bytes)), ..self }
     }
 
     /// Whether there is a connection at this moment.

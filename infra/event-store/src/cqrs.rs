@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, EventEnvelope, EventStore};
-use domain::{EventPayload, envelope::Metadata};
+use domain::{EventPayload, SnapshotState, envelope::Metadata};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -27,11 +27,7 @@ impl<A: Aggregate> AggregateContext<A> for JetStreamContext<A> {
     }
 }
 
-impl<A> EventStore<A> for JetStreamEventStore
-where
-    A: Aggregate,
-    A::Event: EventPayload,
-{
+impl<A: SnapshotState> EventStore<A> for JetStreamEventStore {
     type AC = JetStreamContext<A>;
 
     async fn load_events(&self, aggregate_id: &str) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
@@ -40,7 +36,7 @@ where
     }
 
     async fn load_aggregate(&self, aggregate_id: &str) -> Result<Self::AC, AggregateError<A::Error>> {
-        let loaded: Loaded<A> = self.load_at(aggregate_id, u64::MAX).await.map_err(load_error)?;
+        let loaded: Loaded<A> = self.load(aggregate_id).await.map_err(load_error)?;
         let expected = loaded.expected();
         Ok(JetStreamContext { id: aggregate_id.to_owned(), aggregate: loaded.aggregate, expected })
     }

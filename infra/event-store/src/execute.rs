@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use cqrs_es::Aggregate;
-use domain::EventPayload;
+use domain::SnapshotState;
 
-use crate::{AppendError, EventContext, JetStreamEventStore, LoadError, Loaded, Transaction, load::STALE_PAUSE, wire};
+use crate::{AppendError, EventContext, Expected, JetStreamEventStore, LoadError, Loaded, Transaction, load::STALE_PAUSE, wire};
 
 /// How often a decision is taken again because the aggregate moved meanwhile.
 const ATTEMPTS_MAX: u32 = 12;
@@ -25,6 +24,13 @@ pub struct Executed<A> {
     pub position: u64,
     /// How many events the decision appended; 0 if there was nothing to do.
     pub appended: usize,
+}
+
+impl<A> Executed<A> {
+    /// Where the aggregate ended then: the condition under which more may be appended.
+    pub fn expected(&self) -> Expected {
+        Expected { version: self.version, position: self.position }
+    }
 }
 
 /// Why a decision was not carried out.
@@ -53,19 +59,52 @@ impl JetStreamEventStore {
         &self,
         id: &str,
         context: &EventContext,
+        decide: impl FnMut(&Loaded<A>) -> Result<Vec<A::Event>, E>,
+    ) -> Result<Executed<A>, ExecuteError<E>>
+    where
+        A: SnapshotState,
+    {
+        self.execute_from(None, id, context, decide).await
+    }
+
+    /// As [`execute`](Self::execute), for an aggregate that most likely has no event yet: decides on that at first, without
+    /// asking the log. Should it have any, optimistic concurrency shows it.
+    pub async fn execute_new<A, E>(
+        &self,
+        id: &str,
+        context: &EventContext,
+        decide: impl FnMut(&Loaded<A>) -> Result<Vec<A::Event>, E>,
+    ) -> Result<Executed<A>, ExecuteError<E>>
+    where
+        A: SnapshotState,
+    {
+        let is_known = self.recall::<A>(id).is_some();
+        self.execute_from((!is_known).then(Loaded::default), id, context, decide).await
+    }
+
+    /// Decides on `assumed` first, if there is such, and then on what the log has.
+    async fn execute_from<A, E>(
+        &self,
+        mut assumed: Option<Loaded<A>>,
+        id: &str,
+        context: &EventContext,
         mut decide: impl FnMut(&Loaded<A>) -> Result<Vec<A::Event>, E>,
     ) -> Result<Executed<A>, ExecuteError<E>>
     where
-        A: Aggregate + Clone + 'static,
-        A::Event: EventPayload,
+        A: SnapshotState,
     {
         let subject = wire::subject(A::TYPE, id);
         let mut pause = RETRY_PAUSE;
         for _ in 0..ATTEMPTS_MAX {
-            let loaded = self.load::<A>(id).await?;
+            let (loaded, is_assumed) = match assumed.take() {
+                Some(assumed) => (assumed, true),
+                None => (self.load::<A>(id).await?, false),
+            };
             let decision = decide(&loaded);
             let events = match decision {
                 Ok(events) if !events.is_empty() => events,
+                // What is not appended, the log cannot refuse: it has to be asked.
+                _ if is_assumed => continue,
                 without_events => {
                     if self.connection.may_be_stale() && !self.is_current(&subject, &loaded).await? {
                         tokio::time::sleep(STALE_PAUSE).await;

@@ -2,7 +2,9 @@
 //!
 //! * [`JetStreamEventStore::append`]: one [`Transaction`], all or nothing, under optimistic concurrency.
 //! * [`JetStreamEventStore::load`] and [`execute`](JetStreamEventStore::execute): an aggregate, and a decision on it.
-//! * [`JetStreamEventStore::read_from`]: the whole log in order, for projectors.
+//!   Folded aggregates are cached, and long ones have snapshots; [`figures`](JetStreamEventStore::figures) says how well that goes.
+//! * [`JetStreamEventStore::read_from`]: the whole log in order, for projectors; [`tail`](JetStreamEventStore::tail) its end,
+//!   for all parts of one process at once.
 //! * [`JetStreamEventStore::work_queue`]: events handed out for acknowledgement, for reactors.
 //! * [`JetStreamEventStore::set_up`]: creates the streams; no service calls it but `projectors migrate`.
 //!
@@ -18,27 +20,39 @@ mod append;
 mod group_commit;
 mod publish;
 
-mod cache;
 mod execute;
 mod load;
 
+mod cache;
+mod page;
+mod snapshot_bucket;
+mod snapshots;
+
 mod reader;
+mod tail;
 mod work_queue;
 
 mod dead_letters;
+
+mod figures;
 
 mod cqrs;
 
 mod wire;
 
 pub use append::{AppendError, Appended};
+pub use cache::{CACHE_BYTES, CacheStats};
 pub use connection::{ConnectError, JetStreamEventStore};
 pub use cqrs::{JetStreamContext, METADATA_KEYS};
 pub use dead_letters::DeadLetter;
 pub use execute::{ExecuteError, Executed};
+pub use figures::Figure;
+pub use group_commit::AppendStats;
 pub use load::{LoadError, Loaded, ReadError, RecordedEvent};
 pub use reader::{LogMessage, LogReader};
 pub use set_up::SetUpError;
+pub use snapshots::SnapshotStats;
+pub use tail::{LogTail, TailReader};
 pub use transaction::{EventContext, Expected, Transaction};
 pub use wire::{DEAD_LETTER_STREAM, SNAPSHOT_BUCKET, STREAM, TIMER_STREAM, TRANSACTION_EVENTS_MAX};
-pub use work_queue::{HAND_BACK_PAUSE, WorkItem, WorkQueue, WorkQueueOptions};
+pub use work_queue::{HAND_BACK_PAUSE, Sharing, TAKEOVER_AFTER, WorkItem, WorkQueue, WorkQueueOptions};

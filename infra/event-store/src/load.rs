@@ -1,4 +1,4 @@
-//! Reading one aggregate: batched direct get, page by page.
+//! Reading one aggregate: from what is cached or in a snapshot, if there is that, and always what the log has since.
 //!
 //! A direct get can be answered by a follower and be behind (DESIGN §3). For a decision that appends, optimistic
 //! concurrency makes that harmless; for one that appends nothing, [`execute`](JetStreamEventStore::execute) asks the
@@ -6,28 +6,28 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, StatusCode};
-use bytes::Bytes;
 use cqrs_es::Aggregate;
-use domain::{DecodeError, EventPayload, envelope::StoredEvent};
-use futures::StreamExt;
-use serde_json::json;
-use tokio::time::Instant;
+use domain::{DecodeError, SnapshotState, envelope::StoredEvent};
 
 use crate::{
-    JetStreamEventStore,
-    connection::REQUEST_TIMEOUT,
+    CacheStats, JetStreamEventStore, SnapshotStats,
+    cache::Recalled,
+    page::{Page, Positions},
+    snapshots::SNAPSHOT_EVENTS,
     transaction::Expected,
     wire::{self, STREAM},
 };
 
-/// Messages asked for in one direct get. A page ends earlier where the server's own limits say so.
+/// Messages asked for in the first direct get of a load: most aggregates have fewer events, and of a long one, whose snapshot
+/// is read next, they are in vain.
+const FIRST_PAGE_MESSAGES_MAX: usize = 32;
+/// Messages asked for in each further one.
 const PAGE_MESSAGES_MAX: usize = 1_000;
+/// Messages asked for in each step of the search for one event.
+const PROBE_MESSAGES_MAX: usize = 128;
+/// Steps of that search; each second one halves what is left.
+const PROBES_MAX: u32 = 128;
 
-/// How long a load goes on asking a server that does not answer.
-const LOAD_DEADLINE: Duration = Duration::from_secs(6);
-/// Pause before asking again.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Pause before another look at an aggregate of which a follower was behind.
 pub(crate) const STALE_PAUSE: Duration = Duration::from_millis(5);
 
@@ -124,176 +124,243 @@ impl JetStreamEventStore {
 
     /// The aggregate `id`, folded from all its events; the default at version 0 if it has none.
     ///
-    /// Starts from what this process folded last of it, and always asks the log for what follows.
-    pub async fn load<A>(&self, id: &str) -> Result<Loaded<A>, LoadError>
-    where
-        A: Aggregate + Clone + 'static,
-        A::Event: EventPayload,
-    {
-        let mut loaded = self.cache.recall(id);
+    /// Starts from what this process folded last of it, or from a snapshot if it is long, and always asks the log for what
+    /// follows.
+    pub async fn load<A: SnapshotState>(&self, id: &str) -> Result<Loaded<A>, LoadError> {
+        let Recalled { mut loaded, was_cached } = self.cache.recall(id);
         self.fold_onto(id, &mut loaded, u64::MAX).await?;
-        self.cache.remember(id, &loaded);
+        self.cache.count(was_cached, loaded.version);
+        self.remember(id, &loaded);
         Ok(loaded)
     }
 
-    /// Keeps `loaded`, the state of aggregate `id` after an append that the caller has made, so that the next load
-    /// starts from it.
-    pub fn remember<A: Aggregate + Clone + 'static>(&self, id: &str, loaded: &Loaded<A>) {
+    /// Keeps `loaded`, the state of aggregate `id` after a load, or after an append that the caller has made, so that the next
+    /// load starts from it; and takes a snapshot in the background once there are many events since the last one.
+    ///
+    /// Costs nothing but a look where the state is kept already.
+    pub fn remember<A: SnapshotState>(&self, id: &str, loaded: &Loaded<A>) {
         self.cache.remember(id, loaded);
+        self.consider_snapshot(id, loaded);
+    }
+
+    /// The aggregate `id` as this process knows it, without asking the log: it may have moved on. `None` if it is not known.
+    ///
+    /// For whoever appends what is decided on it, so that optimistic concurrency shows if it has moved.
+    pub fn recall<A: SnapshotState>(&self, id: &str) -> Option<Loaded<A>> {
+        let Recalled { loaded, was_cached } = self.cache.recall(id);
+        was_cached.then_some(loaded)
+    }
+
+    /// Which of these aggregates, given by id and where each is thought to end, end somewhere else: in one request for 512 of
+    /// them. A server that is behind may not tell of the newest events; optimistic concurrency will.
+    pub async fn moved<'a, A: SnapshotState>(
+        &self,
+        known: impl IntoIterator<Item = (&'a str, Expected)>,
+    ) -> Result<Vec<&'a str>, ReadError> {
+        let known: Vec<_> = known.into_iter().map(|(id, expected)| (id, wire::subject(A::TYPE, id), expected.position)).collect();
+        let subjects: Vec<_> = known.iter().map(|(_, subject, _)| subject.as_str()).collect();
+        let positions = self.connection.last_positions(&subjects).await?;
+        let is_elsewhere = |subject: &String, position: u64| positions.get(subject).copied().unwrap_or(0) != position;
+        Ok(known.iter().filter(|(_, subject, position)| is_elsewhere(subject, *position)).map(|(id, ..)| *id).collect())
+    }
+
+    /// What the cache of aggregates has done so far, and what is in it.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
+    /// What has been done with snapshots so far.
+    pub fn snapshot_stats(&self) -> SnapshotStats {
+        self.snapshots.stats()
     }
 
     /// The aggregate `id` as it was right after its event number `version`, or as it is if it has fewer.
-    pub async fn load_at<A>(&self, id: &str, version: u64) -> Result<Loaded<A>, LoadError>
-    where
-        A: Aggregate,
-        A::Event: EventPayload,
-    {
-        let mut loaded = Loaded { aggregate: A::default(), version: 0, position: 0 };
+    pub async fn load_at<A: SnapshotState>(&self, id: &str, version: u64) -> Result<Loaded<A>, LoadError> {
+        let mut loaded = Loaded::default();
         self.fold_onto(id, &mut loaded, version).await?;
         Ok(loaded)
     }
 
     /// Every event of one aggregate, oldest first.
     pub async fn events_of(&self, aggregate_type: &str, id: &str) -> Result<Vec<RecordedEvent>, LoadError> {
+        let subject = subject_of(aggregate_type, id)?;
         let mut events = Vec::new();
-        self.for_each_event(aggregate_type, id, 1, |recorded| {
-            events.push(recorded);
-            Ok(true)
-        })
-        .await?;
+        let mut next = Some(1);
+        while let Some(from) = next {
+            let page = self.page(&subject, from, PAGE_MESSAGES_MAX, Positions::OfEach).await?;
+            for event in page.events() {
+                events.push(event?);
+            }
+            next = page.next_position();
+        }
         Ok(events)
+    }
+
+    /// Event number `version` of aggregate `id`, which is known to end at `end` or later. `None` if there is no such event, or
+    /// not on the replica of the log that answers.
+    ///
+    /// Takes a few requests, however long the aggregate is: its versions and its positions grow together.
+    pub async fn event_at<A: Aggregate>(&self, id: &str, version: u64, end: Expected) -> Result<Option<RecordedEvent>, LoadError> {
+        let subject = subject_of(A::TYPE, id)?;
+        if version == 0 || version > end.version {
+            return Ok(None);
+        }
+        // The event is behind `low` and not behind `high`.
+        let (mut low, mut high) = (Expected::NEW, end);
+        for probe in 0..PROBES_MAX {
+            let from = probe_position(version, low, high, probe % 2 == 1);
+            let page = self.page(&subject, from, PROBE_MESSAGES_MAX, Positions::OfEach).await?;
+            let events: Vec<_> = page.events().collect::<Result<_, _>>()?;
+            let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(None) };
+            if version < first.event.metadata.version {
+                high = Expected { version: first.event.metadata.version - 1, position: from - 1 };
+            } else if last.event.metadata.version < version {
+                low = Expected { version: last.event.metadata.version, position: last.position };
+            } else {
+                return Ok(events.into_iter().find(|recorded| recorded.event.metadata.version == version));
+            }
+            if high.position <= low.position {
+                return Ok(None);
+            }
+        }
+        Ok(None)
     }
 
     /// Folds in what was appended to aggregate `id` since `loaded`, and returns whether anything was. The result is what
     /// the leader has at this moment, also where an ordinary load may be answered by a follower that is behind.
-    pub async fn refresh<A>(&self, id: &str, loaded: &mut Loaded<A>) -> Result<bool, LoadError>
-    where
-        A: Aggregate + Clone + 'static,
-        A::Event: EventPayload,
-    {
+    pub async fn refresh<A: SnapshotState>(&self, id: &str, loaded: &mut Loaded<A>) -> Result<bool, LoadError> {
         let before = loaded.version;
-        let known = self.cache.recall(id);
-        if known.version > loaded.version {
+        let Recalled { loaded: known, was_cached } = self.cache.recall(id);
+        if known.version > before {
             *loaded = known;
         }
         let subject = wire::subject(A::TYPE, id);
         loop {
             self.fold_onto(id, loaded, u64::MAX).await?;
             if !self.connection.may_be_stale() || self.connection.is_current(&subject, loaded.expected()).await? {
-                self.cache.remember(id, loaded);
+                self.cache.count(was_cached || before > 0, loaded.version);
+                self.remember(id, loaded);
                 return Ok(loaded.version > before);
             }
             tokio::time::sleep(STALE_PAUSE).await;
         }
     }
 
-    async fn fold_onto<A>(&self, id: &str, loaded: &mut Loaded<A>, version_max: u64) -> Result<(), LoadError>
-    where
-        A: Aggregate,
-        A::Event: EventPayload,
-    {
-        let from = loaded.position + 1;
-        self.for_each_event(A::TYPE, id, from, |RecordedEvent { position, event }| {
-            if loaded.version == version_max {
-                return Ok(false);
+    /// Folds the log's events behind `loaded` onto it, up to number `version_max`.
+    async fn fold_onto<A: SnapshotState>(&self, id: &str, loaded: &mut Loaded<A>, version_max: u64) -> Result<(), LoadError> {
+        let subject = subject_of(A::TYPE, id)?;
+        if loaded.version > 0 && self.fold_last(&subject, loaded, version_max).await? {
+            return Ok(());
+        }
+        // Only the last event's position is needed, unless the fold may end in the middle of a page.
+        let positions = if version_max == u64::MAX { Positions::OfLast } else { Positions::OfEach };
+        let mut from = loaded.position + 1;
+        let mut page = self.page(&subject, from, FIRST_PAGE_MESSAGES_MAX, positions).await?;
+        // Only where there is more to read than the page is a snapshot looked for: most aggregates never have one.
+        let version_of_page = loaded.version + page.messages.len() as u64;
+        let is_long = page.pending >= SNAPSHOT_EVENTS && version_of_page < version_max;
+        // Boxed, because every load would be as large as the rare one that gets here.
+        if is_long && let Some((restored, behind)) = Box::pin(self.restore(id, version_of_page + 1, version_max, positions)).await?
+        {
+            (from, *loaded, page) = (restored.position + 1, restored, behind);
+        }
+        loop {
+            match fold(loaded, &page, version_max) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(misfit) => return Err(self.locate(&subject, from, misfit).await?),
             }
-            let (expected, found) = (loaded.version + 1, event.metadata.version);
-            if found != expected {
-                return Err(LoadError::Version { position, expected, found });
-            }
-            let payload = event.decode().map_err(|source| LoadError::Decode { position, source })?;
-            loaded.aggregate.apply(payload);
-            loaded.version = expected;
-            loaded.position = position;
-            Ok(true)
-        })
-        .await
+            let Some(next) = page.next_position() else { return Ok(()) };
+            from = next;
+            page = self.page(&subject, from, PAGE_MESSAGES_MAX, positions).await?;
+        }
     }
 
-    /// Hands the events of an aggregate from position `from` on to `each`, in order, until that returns `false`.
-    async fn for_each_event(
+    /// Brings `loaded` up to date if at most one event is new, and returns whether that was all. Asking for the last message of
+    /// a subject is fast however large the log is; asking whether there is one after a position is not.
+    async fn fold_last<A: SnapshotState>(
         &self,
-        aggregate_type: &str,
-        id: &str,
-        mut from: u64,
-        mut each: impl FnMut(RecordedEvent) -> Result<bool, LoadError> + Send,
-    ) -> Result<(), LoadError> {
-        if !wire::is_token(id) || !wire::is_token(aggregate_type) {
-            return Err(LoadError::InvalidId(id.to_owned()));
+        subject: &str,
+        loaded: &mut Loaded<A>,
+        version_max: u64,
+    ) -> Result<bool, LoadError> {
+        let Some((position, payload)) = self.last_message(subject).await? else { return Ok(true) };
+        // A replica that is behind has less than what is known.
+        if position <= loaded.position || loaded.version >= version_max {
+            return Ok(true);
         }
-        let subject = wire::subject(aggregate_type, id);
-        loop {
-            let page = self.page(&subject, from).await?;
-            for (position, payload) in &page.messages {
-                let event = StoredEvent::from_json(payload).map_err(|source| LoadError::Decode { position: *position, source })?;
-                if !each(RecordedEvent { position: *position, event })? {
-                    return Ok(());
-                }
-            }
-            match page.messages.last() {
-                Some((last, _)) if page.pending > 0 => from = last + 1,
-                _ => return Ok(()),
-            }
+        match fold_one(loaded, position, &payload) {
+            Ok(()) => Ok(true),
+            // There are more, which come first.
+            Err(LoadError::Version { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
-    /// One page, asked for again while the server is away, until the deadline.
-    async fn page(&self, subject: &str, from: u64) -> Result<Page, ReadError> {
-        let deadline = Instant::now() + LOAD_DEADLINE;
-        loop {
-            let page = self.connection.unless_reconnected(self.page_once(subject, from)).await;
-            match page {
-                Some(Ok(page)) => return Ok(page),
-                Some(Err(error)) if Instant::now() + RETRY_PAUSE > deadline => return Err(error),
-                Some(Err(_)) => tokio::time::sleep(RETRY_PAUSE).await,
-                None => {}
-            }
-        }
-    }
-
-    async fn page_once(&self, subject: &str, from: u64) -> Result<Page, ReadError> {
-        let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
-        let inbox = self.connection.client.new_inbox();
-        let mut answers = self.connection.client.subscribe(inbox.clone()).await.map_err(|error| unavailable(&error))?;
-        let request = json!({ "seq": from, "next_by_subj": subject, "batch": PAGE_MESSAGES_MAX }).to_string();
-        self.connection
-            .client
-            .publish_with_reply(format!("$JS.API.DIRECT.GET.{STREAM}"), inbox, request.into())
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let mut page = Page::default();
-        loop {
-            let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
-            let Ok(Some(answer)) = answer else { return Err(unavailable(&"timed out")) };
-            // An event's payload could be empty; only the status tells the end of a page from an event.
-            match answer.status {
-                None => {
-                    let headers = answer.headers.as_ref();
-                    let Some(position) = number(headers, "Nats-Sequence") else {
-                        return Err(unavailable(&"an answer without a sequence"));
-                    };
-                    page.messages.push((position, answer.payload));
-                }
-                // 204: the end of the page.
-                Some(status) if status.as_u16() == 204 => {
-                    page.pending = number(answer.headers.as_ref(), "Nats-Num-Pending").unwrap_or(0);
-                    return Ok(page);
-                }
-                // 404: no event on the subject from there on.
-                Some(StatusCode::NOT_FOUND) => return Ok(page),
-                Some(status) => return Err(unavailable(&status)),
-            }
-        }
+    /// The error that `misfit` is, now with its position: in a page that begins at `from`.
+    async fn locate(&self, subject: &str, from: u64, misfit: Misfit) -> Result<LoadError, LoadError> {
+        let page = self.page(subject, from, misfit.index + 1, Positions::OfEach).await?;
+        let position = page.messages.get(misfit.index).and_then(|message| message.position).unwrap_or(page.last_position);
+        Ok(match misfit.error {
+            LoadError::Decode { source, .. } => LoadError::Decode { position, source },
+            LoadError::Version { expected, found, .. } => LoadError::Version { position, expected, found },
+            other => other,
+        })
     }
 }
 
-#[derive(Default)]
-struct Page {
-    messages: Vec<(u64, Bytes)>,
-    /// How many more the server has.
-    pending: u64,
+/// An event that cannot be folded in.
+struct Misfit {
+    /// The how many-th of its page it is, from 0.
+    index: usize,
+    /// What is wrong with it; its position may not be right.
+    error: LoadError,
 }
 
-fn number(headers: Option<&HeaderMap>, name: &str) -> Option<u64> {
-    headers?.get_last(name)?.as_str().parse().ok()
+/// Folds a page in, and returns whether `version_max` is reached.
+fn fold<A: SnapshotState>(loaded: &mut Loaded<A>, page: &Page, version_max: u64) -> Result<bool, Misfit> {
+    for (index, message) in page.messages.iter().enumerate() {
+        if loaded.version == version_max {
+            return Ok(true);
+        }
+        let position = message.position.unwrap_or(page.last_position);
+        fold_one(loaded, position, &message.payload).map_err(|error| Misfit { index, error })?;
+    }
+    Ok(loaded.version == version_max)
+}
+
+fn fold_one<A: SnapshotState>(loaded: &mut Loaded<A>, position: u64, payload: &[u8]) -> Result<(), LoadError> {
+    let read = StoredEvent::version_and_event(payload);
+    let (found, event) = read.map_err(|source| LoadError::Decode { position, source })?;
+    let expected = loaded.version + 1;
+    if found != expected {
+        return Err(LoadError::Version { position, expected, found });
+    }
+    loaded.aggregate.apply(event);
+    (loaded.version, loaded.position) = (expected, position);
+    Ok(())
+}
+
+fn subject_of(aggregate_type: &str, id: &str) -> Result<String, LoadError> {
+    if wire::is_token(id) && wire::is_token(aggregate_type) {
+        Ok(wire::subject(aggregate_type, id))
+    } else {
+        Err(LoadError::InvalidId(id.to_owned()))
+    }
+}
+
+/// Where to look for event number `version`, which is behind `low` and not behind `high`: half a page before where it would be
+/// if the events were evenly spread, or in the middle.
+fn probe_position(version: u64, low: Expected, high: Expected, in_the_middle: bool) -> u64 {
+    let (positions, events) = (high.position - low.position, high.version - low.version);
+    if events <= PROBE_MESSAGES_MAX as u64 {
+        return low.position + 1;
+    }
+    if in_the_middle {
+        return low.position + 1 + (positions - 1) / 2;
+    }
+    let ahead = (version - low.version).saturating_sub(PROBE_MESSAGES_MAX as u64 / 2);
+    let share = u128::from(positions) * u128::from(ahead) / u128::from(events);
+    let share = u64::try_from(share).expect("a part of the positions is no more than all of them");
+    low.position + share.clamp(1, positions)
 }

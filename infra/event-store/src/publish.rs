@@ -3,18 +3,17 @@
 use std::collections::HashMap;
 
 use async_nats::{
-    HeaderMap, Message, Request, RequestErrorKind, header,
+    HeaderMap, Message, Request, RequestError, RequestErrorKind, header,
     jetstream::stream::{LastRawMessageErrorKind, RawMessageErrorKind, Stream},
 };
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::{
     Expected, ReadError,
     connection::{Connection, REQUEST_TIMEOUT},
-    transaction::PreparedEvent,
+    transaction::{PreparedEvent, new_id},
     wire::{self, STREAM},
 };
 
@@ -27,62 +26,110 @@ pub(crate) enum Outcome {
     /// All of it is in the log, this being the last position.
     Appended { last_position: u64 },
     /// An expectation was not met, or a message id was seen before. Nothing was appended by this attempt.
-    Conflict,
+    Conflict {
+        /// Whether something else on the same subject was on its way, which may come to nothing.
+        may_pass: bool,
+    },
     /// The server refused for a reason of its own. Nothing was appended.
     Refused { code: u64, description: String },
     /// No answer, or one that does not say.
     Lost,
 }
 
+/// What the log holds where a transaction's events would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// These very events, the first of them here.
+    Ours {
+        /// Where the first event is.
+        first_position: u64,
+    },
+    /// Another event, so that these cannot be appended any more.
+    Others,
+    /// Nothing yet.
+    Nothing,
+}
+
 impl Connection {
     /// Publishes `events` all or none: one as a plain publish, several as an atomic batch.
     pub(crate) async fn publish(&self, events: &[&PreparedEvent]) -> Outcome {
+        match self.in_time(self.send(events)).await {
+            Some(Ok(answer)) => Outcome::read(&answer),
+            Some(Err(error)) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
+                Outcome::Refused { code: 0, description: error.to_string() }
+            }
+            Some(Err(error)) => {
+                tracing::debug!("the log's answer was lost: {error}");
+                Outcome::Lost
+            }
+            None => Outcome::Lost,
+        }
+    }
+
+    async fn send(&self, events: &[&PreparedEvent]) -> Result<Message, RequestError> {
         let (first, last) = match events {
-            [] => return Outcome::Lost,
+            [] => return Err(RequestError::new(RequestErrorKind::Other)),
             [event] => return self.request(event, event_headers(event)).await,
             [first @ .., last] => (first, last),
         };
         let batch_id = batch_id();
         for (event, sequence) in first.iter().zip(1_usize..) {
             let headers = batch_headers(event, &batch_id, sequence);
-            let published = self.client.publish_with_headers(event.subject.clone(), headers, event.payload.clone());
-            if let Err(error) = published.await {
-                tracing::debug!("publish a batch's message: {error}");
-                return Outcome::Lost;
-            }
+            self.client.publish_with_headers(event.subject.clone(), headers, event.payload.clone()).await?;
         }
         let mut headers = batch_headers(last, &batch_id, events.len());
         headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
         self.request(last, headers).await
     }
 
-    async fn request(&self, event: &PreparedEvent, headers: HeaderMap) -> Outcome {
-        let request = Request::new().payload(event.payload.clone()).headers(headers).timeout(Some(REQUEST_TIMEOUT));
-        let answer = self.unless_reconnected(self.client.send_request(event.subject.clone(), request)).await;
-        let Some(answer) = answer else { return Outcome::Lost };
-        match answer {
-            Ok(answer) => Outcome::read(&answer),
-            Err(error) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
-                Outcome::Refused { code: 0, description: error.to_string() }
-            }
-            Err(error) => {
-                tracing::debug!("the log's answer was lost: {error}");
-                Outcome::Lost
-            }
-        }
+    async fn request(&self, event: &PreparedEvent, headers: HeaderMap) -> Result<Message, RequestError> {
+        let request = Request::new().payload(event.payload.clone()).headers(headers).timeout(None);
+        self.client.send_request(event.subject.clone(), request).await
     }
 
-    /// The position of `event`, the first of its aggregate in a transaction, if it is in the log, by the leader's account.
+    /// Waits for `answer`, but not beyond a reconnect and not for ever: while the connection is broken, even handing over what
+    /// is to be sent can take as long as that lasts.
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(REQUEST_TIMEOUT, self.unless_reconnected(answer)).await.ok().flatten()
+    }
+
+    /// What became of a transaction, by the leader's account.
     ///
-    /// A transaction is there as a whole or not at all, so its first event answers for all of them. The stored bytes are
-    /// compared, not the id alone: two rivals with the same request can have derived the same id.
-    pub(crate) async fn find(&self, event: &PreparedEvent) -> Result<Option<u64>, ReadError> {
+    /// It is there as a whole or not at all, so its first event answers for all of them. Where there is nothing yet, one
+    /// of its other aggregates may have moved on.
+    pub(crate) async fn look(&self, events: &[PreparedEvent]) -> Result<Found, ReadError> {
+        let found = self.find(&events[0]).await?;
+        let others: Vec<_> = (1_u64..).zip(&events[1..]).filter(|(_, event)| event.expected.is_some()).collect();
+        if found != Found::Nothing || others.is_empty() {
+            return Ok(found);
+        }
+        // A follower may answer this and be behind; what it has seen is there all the same.
+        let subjects: Vec<_> = others.iter().map(|(_, event)| event.subject.as_str()).collect();
+        let positions = self.last_positions(&subjects).await?;
+        for (offset, event) in others {
+            if positions.get(event.subject.as_str()).copied() <= event.expected {
+                continue;
+            }
+            match self.find(event).await? {
+                Found::Ours { first_position } => return Ok(Found::Ours { first_position: first_position - offset }),
+                Found::Others => return Ok(Found::Others),
+                Found::Nothing => {}
+            }
+        }
+        Ok(Found::Nothing)
+    }
+
+    /// What follows the position that `event`, the first of its aggregate in a transaction, expects on its subject.
+    ///
+    /// The stored bytes are compared, not the id alone: two rivals with the same request can have derived the same id.
+    pub(crate) async fn find(&self, event: &PreparedEvent) -> Result<Found, ReadError> {
         let from = event.expected.unwrap_or(0) + 1;
         let stream = self.stream().await?;
-        let asked = self.unless_reconnected(stream.get_first_raw_message_by_subject(&event.subject, from)).await;
-        match asked.ok_or_else(reconnected)? {
-            Ok(message) => Ok((message.payload == event.payload).then_some(message.sequence)),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+        let asked = self.in_time(stream.get_first_raw_message_by_subject(&event.subject, from)).await;
+        match asked.ok_or_else(no_answer)? {
+            Ok(message) if message.payload == event.payload => Ok(Found::Ours { first_position: message.sequence }),
+            Ok(_) => Ok(Found::Others),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(Found::Nothing),
             Err(error) => Err(ReadError::Unavailable(error.to_string())),
         }
     }
@@ -90,8 +137,8 @@ impl Connection {
     /// Whether `expected` is where the aggregate ends by the leader's own account.
     pub(crate) async fn is_current(&self, subject: &str, expected: Expected) -> Result<bool, ReadError> {
         let stream = self.stream().await?;
-        let asked = self.unless_reconnected(stream.get_last_raw_message_by_subject(subject)).await;
-        match asked.ok_or_else(reconnected)? {
+        let asked = self.in_time(stream.get_last_raw_message_by_subject(subject)).await;
+        match asked.ok_or_else(no_answer)? {
             Ok(message) => Ok(message.sequence == expected.position),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(expected.position == 0),
             Err(error) => Err(ReadError::Unavailable(error.to_string())),
@@ -102,8 +149,8 @@ impl Connection {
     pub(crate) async fn last_positions(&self, subjects: &[&str]) -> Result<HashMap<String, u64>, ReadError> {
         let mut positions = HashMap::with_capacity(subjects.len());
         for some in subjects.chunks(SUBJECTS_ASKED_MAX) {
-            let asked = self.unless_reconnected(self.ask_last_positions(some, &mut positions)).await;
-            asked.ok_or_else(reconnected)??;
+            let asked = self.in_time(self.ask_last_positions(some, &mut positions)).await;
+            asked.ok_or_else(no_answer)??;
         }
         Ok(positions)
     }
@@ -143,22 +190,17 @@ impl Connection {
     }
 }
 
-fn reconnected() -> ReadError {
-    ReadError::Unavailable("the connection broke".to_owned())
+fn no_answer() -> ReadError {
+    ReadError::Unavailable("the connection broke, or it took too long".to_owned())
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Answer {
-    Error {
-        error: ErrorAnswer,
-    },
-    Ack {
-        #[serde(rename = "seq")]
-        position: u64,
-        #[serde(default)]
-        duplicate: bool,
-    },
+struct Answer {
+    error: Option<ErrorAnswer>,
+    #[serde(rename = "seq")]
+    position: Option<u64>,
+    #[serde(default)]
+    duplicate: bool,
 }
 
 #[derive(Deserialize)]
@@ -173,20 +215,22 @@ struct ErrorAnswer {
 
 impl Outcome {
     fn read(answer: &Message) -> Self {
-        match serde_json::from_slice(&answer.payload) {
-            Ok(Answer::Ack { position, duplicate: false }) => Self::Appended { last_position: position },
-            // Seen before: by us, when an earlier answer was lost, or by a rival with the same request.
-            Ok(Answer::Ack { duplicate: true, .. }) => Self::Conflict,
-            Ok(Answer::Error { error }) => match error.err_code {
-                wire::WRONG_LAST_SEQUENCE | wire::WRONG_LAST_SEQUENCE_IN_FLIGHT | wire::BATCH_DUPLICATE_ID => Self::Conflict,
+        let Ok(answer) = serde_json::from_slice::<Answer>(&answer.payload) else { return Self::Lost };
+        match answer {
+            Answer { error: Some(error), .. } => match error.err_code {
+                wire::WRONG_LAST_SEQUENCE | wire::BATCH_DUPLICATE_ID => Self::Conflict { may_pass: false },
+                wire::WRONG_LAST_SEQUENCE_IN_FLIGHT => Self::Conflict { may_pass: true },
                 // The server did not see the whole batch (a reconnect in its middle), or has too many in flight: it can be
                 // sent again, as a new batch.
                 wire::BATCH_INCOMPLETE | wire::BATCHES_TOO_MANY => Self::Lost,
-                // No leader at the moment, and the like: worth another try.
-                _ if error.code == 503 => Self::Lost,
+                // No leader at the moment, more than the server can take in, and the like: worth another try.
+                _ if matches!(error.code, 429 | 503) => Self::Lost,
                 code => Self::Refused { code, description: error.description },
             },
-            Err(_) => Self::Lost,
+            // Seen before: by us, when an earlier answer was lost, or by a rival with the same request.
+            Answer { duplicate: true, .. } => Self::Conflict { may_pass: false },
+            Answer { position: Some(position), .. } => Self::Appended { last_position: position },
+            Answer { position: None, .. } => Self::Lost,
         }
     }
 }
@@ -206,8 +250,8 @@ fn batch_headers(event: &PreparedEvent, batch_id: &str, sequence: usize) -> Head
     headers
 }
 
-/// A batch gets a new id on every attempt: the server may still hold the remains of the last one.
-#[expect(clippy::disallowed_methods, reason = "an id on the wire that no decision depends on")]
+/// A batch gets a new id on every attempt: the server may still hold the remains of the last one. It is stored with each of
+/// the batch's events, so half of a UUID has to do: the server knows 50 at a time.
 fn batch_id() -> String {
-    Uuid::now_v7().simple().to_string()
+    format!("{:016x}", new_id().as_u64_pair().1)
 }

@@ -3,7 +3,11 @@
 //! One unfiltered ordered consumer: the fastest way to read JetStream (DESIGN §3). Every message is checked to be the
 //! one that had to come, so nobody downstream can miss or double an event.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_nats::jetstream::{
     Message,
@@ -12,31 +16,38 @@ use async_nats::jetstream::{
 use bytes::Bytes;
 use domain::{DecodeError, envelope::StoredEvent};
 use futures::{FutureExt, StreamExt};
-use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::unconstrained};
 
 use crate::{JetStreamEventStore, ReadError, wire::STREAM};
 
 /// Pause after the log could not be read, before another attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// One stored message.
+/// One stored message. Clones share the bytes, and the event once it is decoded.
 #[derive(Clone, Debug)]
 pub struct LogMessage {
     /// Its stream sequence.
     pub position: u64,
     /// The stored bytes.
     pub bytes: Bytes,
-    /// When the server stored it, by the server's clock.
-    pub stored_at: OffsetDateTime,
     /// How many messages the log held after this one when it was delivered.
     pub pending: u64,
+    decoded: Arc<OnceLock<Arc<StoredEvent>>>,
 }
 
 impl LogMessage {
-    /// The event that the bytes hold.
-    pub fn event(&self) -> Result<StoredEvent, DecodeError> {
-        StoredEvent::from_json(&self.bytes)
+    /// The message of these bytes at `position`, with `pending` more after it.
+    pub fn new(position: u64, bytes: Bytes, pending: u64) -> Self {
+        Self { position, bytes, pending, decoded: Arc::default() }
+    }
+
+    /// The event that the bytes hold; decoded once, however many parts of the process ask for it.
+    pub fn event(&self) -> Result<Arc<StoredEvent>, DecodeError> {
+        if let Some(event) = self.decoded.get() {
+            return Ok(Arc::clone(event));
+        }
+        let event = Arc::new(StoredEvent::from_json(&self.bytes)?);
+        Ok(Arc::clone(self.decoded.get_or_init(|| event)))
     }
 }
 
@@ -105,7 +116,8 @@ impl LogReader {
                     Some(_) | None => self.messages = None,
                 }
                 message = match &mut self.messages {
-                    Some(messages) if batch.len() < messages_max => match messages.next().now_or_never() {
+                    // Without tokio's budget, which would end the batch after some sixty messages though more are at hand.
+                    Some(messages) if batch.len() < messages_max => match unconstrained(messages.next()).now_or_never() {
                         Some(Some(Ok(delivered))) => Some(delivered),
                         Some(Some(Err(_)) | None) => {
                             self.messages = None;
@@ -147,10 +159,5 @@ impl LogReader {
 
 fn read(message: &Message) -> Option<LogMessage> {
     let info = message.info().ok()?;
-    Some(LogMessage {
-        position: info.stream_sequence,
-        stored_at: info.published,
-        pending: info.pending,
-        bytes: message.message.payload.clone(),
-    })
+    Some(LogMessage::new(info.stream_sequence, message.message.payload.clone(), info.pending))
 }

@@ -1,7 +1,9 @@
 //! Names and numbers that JetStream and we agree on.
 
-use async_nats::{HeaderMap, header};
+use async_nats::{HeaderMap, header, header::HeaderName};
 use uuid::Uuid;
+
+const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
 
 /// The one log.
 pub const STREAM: &str = "EVENTS";
@@ -44,11 +46,11 @@ pub(crate) fn is_token(id: &str) -> bool {
     !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>'))
 }
 
-/// The headers that every event carries.
+/// The headers that every event carries. None names the stream: no other can have the subjects, and the server looks through
+/// an event's headers a dozen times.
 pub(crate) fn event_headers(event_id: Uuid) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::NATS_MESSAGE_ID, event_id.to_string());
-    headers.insert(header::NATS_EXPECTED_STREAM, STREAM);
-    headers.insert("Content-Type", domain::envelope::CONTENT_TYPE);
+    headers.insert(CONTENT_TYPE, domain::envelope::CONTENT_TYPE);
     headers
 }

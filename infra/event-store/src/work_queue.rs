@@ -4,11 +4,11 @@ use std::{fmt, time::Duration};
 
 use async_nats::jetstream::{
     AckKind, Message,
-    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+    consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull},
 };
 use domain::{DecodeError, envelope::StoredEvent};
 use futures::{FutureExt, StreamExt};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::unconstrained};
 
 use crate::{JetStreamEventStore, wire::STREAM};
 
@@ -29,7 +29,30 @@ pub struct WorkQueueOptions {
     pub ack_wait: Duration,
     /// Most events handed out and not acknowledged, over all instances.
     pub in_flight_max: i64,
+    /// Who gets them.
+    pub sharing: Sharing,
 }
+
+/// How instances with the same name share the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each gets some of the events.
+    All,
+    /// One gets all of them; another one takes over [`TAKEOVER_AFTER`] it was heard of last.
+    ///
+    /// The server knows no fencing: an instance that was taken for dead may still act. What it appends has to meet optimistic
+    /// concurrency (DESIGN §3).
+    OneActive,
+}
+
+/// After how long without a sign of life the active instance is replaced by a standby.
+pub const TAKEOVER_AFTER: Duration = Duration::from_secs(3);
+/// How long one request for events stays open: each is a sign of life, so it must be well below [`TAKEOVER_AFTER`].
+const ONE_ACTIVE_REQUEST: Duration = Duration::from_secs(1);
+/// How long one request for events stays open where instances share the work.
+const SHARED_REQUEST: Duration = Duration::from_secs(30);
+/// The one priority group of a consumer that has an active instance.
+const PRIORITY_GROUP: &str = "active";
 
 /// A durable consumer's events. Reconnects by itself.
 pub struct WorkQueue {
@@ -37,6 +60,8 @@ pub struct WorkQueue {
     options: WorkQueueOptions,
     connections: watch::Receiver<u64>,
     messages: Option<pull::Stream>,
+    /// Whether the instance has been handed anything since it asked.
+    is_active: bool,
 }
 
 impl fmt::Debug for WorkQueue {
@@ -64,7 +89,13 @@ impl fmt::Debug for WorkItem {
 impl JetStreamEventStore {
     /// The events of some aggregate types, from the log's beginning, each until it is acknowledged.
     pub fn work_queue(&self, options: WorkQueueOptions) -> WorkQueue {
-        WorkQueue { store: self.clone(), options, connections: self.connection.connections.clone(), messages: None }
+        WorkQueue {
+            store: self.clone(),
+            options,
+            connections: self.connection.connections.clone(),
+            messages: None,
+            is_active: false,
+        }
     }
 }
 
@@ -93,7 +124,8 @@ impl WorkQueue {
             };
             let mut items: Vec<_> = WorkItem::read(first).into_iter().collect();
             while items.len() < items_max {
-                match messages.next().now_or_never() {
+                // Without tokio's budget, which would end the batch after some sixty messages though more are at hand.
+                match unconstrained(messages.next()).now_or_never() {
                     Some(Some(Ok(message))) => items.extend(WorkItem::read(message)),
                     Some(Some(Err(_)) | None) => {
                         self.messages = None;
@@ -103,17 +135,26 @@ impl WorkQueue {
                 }
             }
             if !items.is_empty() {
+                self.is_active = true;
                 return items;
             }
         }
     }
 
-    /// Hands back what was fetched and not returned yet. To be called before a process ends: what it still holds would
-    /// otherwise wait for `ack_wait` before another instance gets it.
+    /// Hands back what was fetched and not returned yet, and lets a standby be the active one. To be called before a process
+    /// ends: what it still holds would otherwise wait for `ack_wait`, and a standby for [`TAKEOVER_AFTER`].
     pub async fn close(mut self) {
         let Some(mut messages) = self.messages.take() else { return };
+        let options = &self.options;
+        if options.sharing == Sharing::OneActive
+            && self.is_active
+            && let Ok(stream) = self.store.connection.jetstream.get_stream_no_info(STREAM).await
+            && let Err(error) = stream.unpin_consumer(options.name, PRIORITY_GROUP).await
+        {
+            tracing::debug!(reactor = options.name, "make way for a standby: {error}");
+        }
         for _ in 0..self.options.in_flight_max {
-            let Some(Some(Ok(message))) = messages.next().now_or_never() else { break };
+            let Some(Some(Ok(message))) = unconstrained(messages.next()).now_or_never() else { break };
             if let Some(item) = WorkItem::read(message) {
                 item.hand_back().await;
             }
@@ -123,6 +164,7 @@ impl WorkQueue {
     async fn start(&mut self) {
         self.connections.mark_unchanged();
         let options = &self.options;
+        let has_one_active = options.sharing == Sharing::OneActive;
         let config = pull::Config {
             durable_name: Some(options.name.to_owned()),
             filter_subjects: options.aggregate_types.iter().map(|kind| format!("events.{kind}.*")).collect(),
@@ -130,6 +172,9 @@ impl WorkQueue {
             ack_policy: AckPolicy::Explicit,
             ack_wait: options.ack_wait,
             max_ack_pending: options.in_flight_max,
+            priority_policy: if has_one_active { PriorityPolicy::PinnedClient } else { PriorityPolicy::None },
+            priority_groups: has_one_active.then(|| PRIORITY_GROUP.to_owned()).into_iter().collect(),
+            priority_timeout: if has_one_active { TAKEOVER_AFTER } else { Duration::ZERO },
             ..pull::Config::default()
         };
         let started = async {
@@ -137,11 +182,19 @@ impl WorkQueue {
             // Creating an existing consumer again with the same settings does nothing.
             let consumer: PullConsumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
             let batch = usize::try_from(options.in_flight_max).unwrap_or(1).clamp(1, 1_000);
-            let messages = consumer.stream().max_messages_per_batch(batch).heartbeat(Duration::from_secs(5));
-            messages.expires(Duration::from_secs(30)).messages().await.map_err(|error| error.to_string())
+            let messages = consumer.stream().max_messages_per_batch(batch);
+            let messages = if has_one_active {
+                messages.group(PRIORITY_GROUP).expires(ONE_ACTIVE_REQUEST).heartbeat(ONE_ACTIVE_REQUEST / 2)
+            } else {
+                messages.expires(SHARED_REQUEST).heartbeat(SHARED_REQUEST / 6)
+            };
+            messages.messages().await.map_err(|error| error.to_string())
         };
         match started.await {
-            Ok(messages) => self.messages = Some(messages),
+            Ok(messages) => {
+                self.messages = Some(messages);
+                self.is_active = false;
+            }
             Err(error) => {
                 tracing::debug!(reactor = options.name, "open the work queue: {error}");
                 tokio::time::sleep(RETRY_PAUSE).await;

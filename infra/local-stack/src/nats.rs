@@ -13,6 +13,8 @@ use crate::scratch::Scratch;
 use crate::{Durability, port, probe, toolchain};
 
 const TEMPLATE: &str = include_str!("../../nats/local.conf");
+/// The template's name of the server; in a cluster each needs its own.
+const NAME_ALONE: &str = "contrail-local";
 /// A server with a large log needs time to check it.
 const START_DEADLINE: Duration = Duration::from_mins(1);
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
@@ -34,6 +36,22 @@ pub struct NatsOptions {
     pub lifetime: Lifetime,
 }
 
+/// A server's place among others that replicate streams between them.
+#[derive(Clone, Debug)]
+struct Seat {
+    name: String,
+    port: u16,
+    /// Of all seats, this one's included.
+    ports: Vec<u16>,
+}
+
+impl Seat {
+    fn configuration(&self) -> String {
+        let routes: Vec<_> = self.ports.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
+        format!("\ncluster {{ name: contrail, listen: \"127.0.0.1:{}\", routes: [{}] }}\n", self.port, routes.join(", "))
+    }
+}
+
 /// A nats-server on 127.0.0.1. Dropping it kills it (unless detached) and removes its data if that was temporary.
 #[derive(Debug)]
 pub struct NatsServer {
@@ -44,12 +62,34 @@ pub struct NatsServer {
     monitoring_port: u16,
     directory: PathBuf,
     durability: Durability,
+    seat: Option<Seat>,
     _scratch: Option<Scratch>,
 }
 
 impl NatsServer {
     /// Starts a server and waits until it accepts clients and JetStream has recovered.
     pub fn start(options: NatsOptions) -> anyhow::Result<Self> {
+        Self::start_on(options, None)
+    }
+
+    /// Starts `servers` servers that replicate streams between them, and waits until they have found one another.
+    pub fn start_cluster(servers: usize, durability: Durability) -> anyhow::Result<Vec<Self>> {
+        let ports = (0..servers).map(|_| port::free()).collect::<anyhow::Result<Vec<_>>>()?;
+        let seats =
+            (1..).zip(&ports).map(|(number, port)| Seat { name: format!("nats-{number}"), port: *port, ports: ports.clone() });
+        let seats: Vec<_> = seats.collect();
+        // Each is ready only once the others are there.
+        std::thread::scope(|scope| {
+            let start = |seat| {
+                let options = NatsOptions { directory: None, log: None, port: None, durability, lifetime: Lifetime::Tied };
+                scope.spawn(move || Self::start_on(options, Some(seat)))
+            };
+            let started: Vec<_> = seats.into_iter().map(start).collect();
+            started.into_iter().map(|server| server.join().expect("starting a server does not panic")).collect()
+        })
+    }
+
+    fn start_on(options: NatsOptions, seat: Option<Seat>) -> anyhow::Result<Self> {
         let program = toolchain::nats_server()?;
         let scratch = if options.directory.is_none() { Some(Scratch::new(None)?) } else { None };
         let directory =
@@ -73,6 +113,7 @@ impl NatsServer {
             monitoring_port: 0,
             directory,
             durability: options.durability,
+            seat,
             _scratch: scratch,
         };
         let mut wanted_port = options.port.filter(|port| port::is_free(*port));
@@ -141,11 +182,14 @@ impl NatsServer {
             return Ok(());
         }
         self.remove_ports_files()?;
-        let configuration = TEMPLATE
+        let mut configuration = TEMPLATE
             .replace("{port}", &self.port.to_string())
             .replace("{monitoring_port}", &self.monitoring_port.to_string())
             .replace("{store_dir}", self.directory.to_str().context("the folder's name is not valid UTF-8")?)
             .replace("{sync_interval}", if self.durability == Durability::Disk { "always" } else { "2m" });
+        if let Some(seat) = &self.seat {
+            configuration = configuration.replace(NAME_ALONE, &seat.name) + &seat.configuration();
+        }
         fs::write(self.directory.join("nats.conf"), configuration).context("write nats.conf")?;
         self.process.start()?;
         self.wait_until_ready()

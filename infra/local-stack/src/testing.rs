@@ -29,6 +29,11 @@ pub fn nats_with_fsync() -> NatsServer {
     nats_with(Durability::Disk)
 }
 
+/// As [`nats`], but three servers, for streams with three replicas.
+pub fn nats_cluster() -> Vec<NatsServer> {
+    NatsServer::start_cluster(3, Durability::PageCache).unwrap_or_else(|error| panic!("no nats-servers for this test: {error:#}"))
+}
+
 fn nats_with(durability: Durability) -> NatsServer {
     let options = NatsOptions { directory: None, log: None, port: None, durability, lifetime: Lifetime::Tied };
     NatsServer::start(options).unwrap_or_else(|error| panic!("no nats-server for this test: {error:#}"))

@@ -14,6 +14,9 @@ use telemetry::{
 use tokio::net::TcpListener;
 use tracing::{error, info};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SERVICE: &str = "payment-simulator";
 
 /// A Stripe-shaped payment gateway with faults on demand.

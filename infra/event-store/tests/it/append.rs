@@ -262,3 +262,43 @@ async fn an_event_that_the_server_would_not_take_is_refused_and_the_others_land(
         }
     }
 }
+
+#[tokio::test]
+async fn more_than_may_wait_are_turned_away_and_the_others_are_answered_in_bounded_time() {
+    let (mut server, store) = log().await;
+    server.kill();
+    let append = |number: usize| {
+        let store = store.clone();
+        tokio::spawn(async move { store.append(one(&format!("SKU-{number}"), &event_store::Loaded::default(), 1)).await })
+    };
+    let appends: Vec<_> = (0..9_000).map(append).collect();
+    let outcomes = tokio::time::timeout(Duration::from_secs(20), futures::future::join_all(appends)).await.unwrap();
+    let overloaded = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Err(AppendError::Overloaded)))).count();
+    let unavailable = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Err(AppendError::Unavailable)))).count();
+    assert_eq!((overloaded, unavailable), (9_000 - 4_096, 4_096));
+    let stats = store.append_stats();
+    assert_eq!((stats.overloaded, stats.unavailable), (9_000 - 4_096, 4_096));
+}
+
+#[tokio::test]
+async fn what_waits_is_bounded_in_bytes_as_well() {
+    let (mut server, store) = log().await;
+    server.kill();
+    let mut large = received(1);
+    if let StockEvent::Received(received) = &mut large {
+        received.reference = "x".repeat(900 * 1024);
+    }
+    let append = |number: usize| {
+        let (store, large) = (store.clone(), large.clone());
+        tokio::spawn(async move {
+            let mut transaction = Transaction::new();
+            transaction.push::<Stock>(&format!("SKU-{number}"), Expected::NEW, &[large], &context());
+            store.append(transaction).await
+        })
+    };
+    let appends: Vec<_> = (0..100).map(append).collect();
+    let outcomes = tokio::time::timeout(Duration::from_secs(20), futures::future::join_all(appends)).await.unwrap();
+    let overloaded = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Err(AppendError::Overloaded)))).count();
+    // 64 MiB hold 70 of them.
+    assert!((25..=32).contains(&overloaded), "{overloaded} of 100 were turned away");
+}

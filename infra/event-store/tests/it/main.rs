@@ -3,8 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
 
 mod append;
+mod cache;
 mod cqrs;
+mod faults;
+mod proxy;
 mod read;
+mod rivals;
+mod snapshots;
 mod work;
 
 use domain::{
@@ -22,13 +27,18 @@ const NOW: OffsetDateTime = datetime!(2026-11-20 12:00:00 UTC);
 /// A server of its own, with the streams set up.
 async fn log() -> (NatsServer, JetStreamEventStore) {
     let server = local_stack::testing::nats();
-    let store = JetStreamEventStore::connect(server.url(), "test").await.unwrap();
-    while !store.is_connected() {
-        tokio::task::yield_now().await;
-    }
+    let store = connected(server.url()).await;
     store.set_up(1).await.unwrap();
     store.wait_until_ready(|_| ()).await;
     (server, store)
+}
+
+async fn connected(url: &str) -> JetStreamEventStore {
+    let store = JetStreamEventStore::connect(url, "test").await.unwrap();
+    while !store.is_connected() {
+        tokio::task::yield_now().await;
+    }
+    store
 }
 
 fn context() -> EventContext {

@@ -1,11 +1,16 @@
 use std::time::Duration;
 
-use event_store::{DeadLetter, WorkQueueOptions};
+use event_store::{DeadLetter, Sharing, WorkQueueOptions};
 
 use crate::{NOW, log, receive};
 
-const OPTIONS: WorkQueueOptions =
-    WorkQueueOptions { name: "tester", aggregate_types: &["stock"], ack_wait: Duration::from_secs(1), in_flight_max: 100 };
+const OPTIONS: WorkQueueOptions = WorkQueueOptions {
+    name: "tester",
+    aggregate_types: &["stock"],
+    ack_wait: Duration::from_secs(1),
+    in_flight_max: 100,
+    sharing: Sharing::All,
+};
 
 #[tokio::test]
 async fn an_item_comes_again_until_it_is_done() {
@@ -50,6 +55,42 @@ async fn what_a_closed_queue_had_fetched_comes_to_the_next_one_without_waiting_f
             item.done().await;
         }
     }
+}
+
+#[tokio::test]
+async fn one_instance_is_active_and_a_standby_takes_over_when_it_ends_or_falls_silent() {
+    const ONE: WorkQueueOptions = WorkQueueOptions { sharing: Sharing::OneActive, ..OPTIONS };
+    let (_server, store) = log().await;
+    let mut active = store.work_queue(ONE);
+    let mut standby = store.work_queue(ONE);
+    receive(&store, "TEA", 1).await;
+    active.next_batch(10).await.remove(0).done().await;
+    for _ in 0..5 {
+        receive(&store, "TEA", 1).await;
+        let items = tokio::select! {
+            biased;
+            items = active.next_batch(10) => items,
+            items = standby.next_batch(10) => panic!("the standby was handed {items:?}"),
+        };
+        for item in items {
+            item.done().await;
+        }
+    }
+    // It says that it ends: the standby need not wait.
+    active.close().await;
+    receive(&store, "TEA", 1).await;
+    let items = tokio::time::timeout(Duration::from_secs(2), standby.next_batch(10)).await.expect("it is handed out at once");
+    assert_eq!(items.len(), 1);
+    for item in items {
+        item.done().await;
+    }
+    // It is gone without a word, as after SIGKILL, with an event in hand.
+    receive(&store, "TEA", 1).await;
+    let lost = standby.next_batch(10).await;
+    drop((lost, standby));
+    let mut third = store.work_queue(ONE);
+    let again = tokio::time::timeout(Duration::from_secs(10), third.next_batch(10)).await.expect("somebody takes over");
+    assert_eq!((again.len(), again[0].deliveries), (1, 2));
 }
 
 #[tokio::test]

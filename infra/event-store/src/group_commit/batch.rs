@@ -1,0 +1,141 @@
+//! Carrying the members of one batch to their outcomes: together as far as that goes, and each with its own answer.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Appender, REPEAT_PAUSE, REPEAT_PAUSE_MAX, outcome, queue::Waiting};
+use crate::publish::{Found, Outcome};
+
+/// Batches with the same members that may be refused before these are sent one by one.
+const REFUSALS_MAX: u32 = 3;
+
+impl Appender {
+    /// Carries a batch's members to their outcomes, together as far as that goes.
+    pub(super) async fn together(self: &Arc<Self>, batch: Vec<Waiting>, is_measured: bool) {
+        if batch.is_empty() {
+            return;
+        }
+        let rest = self.commit(batch, is_measured).await;
+        {
+            let mut queue = self.queue();
+            queue.batch_landed(rest.len(), Instant::now());
+            self.go_on(&mut queue);
+        }
+        self.each_alone(rest).await;
+    }
+
+    /// Commits `members` as one batch, and returns those that have to go by themselves.
+    async fn commit(self: &Arc<Self>, mut members: Vec<Waiting>, is_measured: bool) -> Vec<Waiting> {
+        let mut pause = REPEAT_PAUSE;
+        let mut refusals = 0;
+        if self.queue().is_conflict_likely(members.len()) {
+            self.queue().stats.batches_looked_at += 1;
+            members = self.without_strays(members).await;
+        }
+        while members.len() > 1 && refusals < REFUSALS_MAX {
+            let events: Vec<_> = members.iter().flat_map(|waiting| &waiting.member.events).collect();
+            let (count, sent) = (events.len(), Instant::now());
+            match self.connection.publish(&events).await {
+                Outcome::Appended { last_position } => {
+                    if is_measured {
+                        self.queue().costs.batch_answered(count, sent, Instant::now());
+                    }
+                    self.land_together(members, last_position + 1 - count as u64);
+                    return Vec::new();
+                }
+                Outcome::Conflict { .. } => {
+                    refusals += 1;
+                    self.queue().stats.batches_refused += 1;
+                    members = self.without_strays(members).await;
+                }
+                // One member may be at fault, and must not take the others with it.
+                Outcome::Refused { .. } => break,
+                Outcome::Lost => {
+                    self.queue().stats.answers_lost += 1;
+                    if let Ok(Found::Ours { first_position }) = self.connection.find(events[0]).await {
+                        self.land_together(members, first_position);
+                        return Vec::new();
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = REPEAT_PAUSE_MAX.min(pause * 2);
+                    members = self.without_late(members);
+                }
+            }
+        }
+        members
+    }
+
+    /// Lets those go by themselves whose aggregates do not end where they expect, and returns the others.
+    async fn without_strays(self: &Arc<Self>, members: Vec<Waiting>) -> Vec<Waiting> {
+        let count = members.len();
+        let (mut rest, doubted): (Vec<_>, Vec<_>) = {
+            let mut queue = self.queue();
+            members.into_iter().partition(|waiting| queue.is_vouched_for(&waiting.member))
+        };
+        let subjects: Vec<_> =
+            doubted.iter().flat_map(|waiting| waiting.member.ends()).map(|(event, _)| event.subject.as_str()).collect();
+        let Ok(positions) = self.connection.last_positions(&subjects).await else {
+            rest.extend(doubted);
+            return rest;
+        };
+        let (mut moved, mut behind) = (Vec::new(), Vec::new());
+        let mut queue = self.queue();
+        for waiting in doubted {
+            let (mut has_moved, mut is_behind) = (false, false);
+            for (event, expected) in waiting.member.ends() {
+                let position = positions.get(event.subject.as_str()).copied().unwrap_or(0);
+                queue.known.saw(event.subject_hash, position);
+                has_moved |= position > expected;
+                is_behind |= position < expected;
+            }
+            match (has_moved, is_behind) {
+                (true, _) => moved.push(waiting),
+                (false, true) => behind.push(waiting),
+                (false, false) => rest.push(waiting),
+            }
+        }
+        queue.saw_conflicts(moved.len() + behind.len(), count);
+        queue.leave_batch(&moved, &behind);
+        drop(queue);
+        if !moved.is_empty() || !behind.is_empty() {
+            let appender = Arc::clone(self);
+            // A follower that is behind itself would say the same of one that expects what is so: only the leader knows.
+            let strays = async move { futures::future::join(appender.each_looked_up(moved), appender.each_alone(behind)).await };
+            self.runtime.spawn(strays);
+        }
+        rest
+    }
+
+    fn without_late(&self, members: Vec<Waiting>) -> Vec<Waiting> {
+        let now = Instant::now();
+        let (mut rest, late): (Vec<_>, Vec<_>) = members.into_iter().partition(|waiting| waiting.member.deadline > now);
+        for waiting in &mut rest {
+            waiting.member.unsure = true;
+        }
+        for waiting in late {
+            self.queue().release(&waiting.member);
+            // Whoever asked has given up by itself at the same time, and has been counted.
+            drop(waiting);
+        }
+        rest
+    }
+
+    fn land_together(&self, members: Vec<Waiting>, mut first_position: u64) {
+        let mut outcomes = Vec::with_capacity(members.len());
+        let now = Instant::now();
+        {
+            let mut queue = self.queue();
+            for Waiting { member, answer } in members {
+                let appended = outcome::beginning_at(&member.events, first_position);
+                first_position = appended.last_position + 1;
+                let outcome = Ok(appended);
+                queue.settle(&member, &outcome, now);
+                outcomes.push((answer, outcome));
+            }
+        }
+        for (answer, outcome) in outcomes {
+            let _ = answer.send(outcome);
+        }
+    }
+}

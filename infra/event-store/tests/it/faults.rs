@@ -1,0 +1,93 @@
+//! Appending while connections break, servers die and leaders change: nothing is lost, doubled or half there, and nobody is
+//! told what is not so.
+
+use std::time::{Duration, Instant};
+
+use event_store::JetStreamEventStore;
+
+use crate::{
+    connected, log,
+    proxy::{Fault, Proxy},
+    rivals::{Random, Rivals, check},
+};
+
+const CALLERS: u64 = 48;
+/// For how long faults are inflicted.
+const TROUBLE: Duration = Duration::from_secs(2);
+
+/// Waits until something more was appended, so that a fault meets work in flight.
+async fn appended_more(store: &JetStreamEventStore, transactions: u64) {
+    let (enough, deadline) = (store.append_stats().appended + transactions, Instant::now() + Duration::from_secs(20));
+    while store.append_stats().appended < enough {
+        assert!(Instant::now() < deadline, "nothing is appended any more: {:?}", store.append_stats());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_is_told_what_is_so_while_rivals_meet() {
+    let (_server, store) = log().await;
+    let rivals = Rivals::start(&store, CALLERS, 1);
+    appended_more(&store, 3_000).await;
+    let acknowledged = check(&store, &rivals.end().await).await;
+    let stats = store.append_stats();
+    assert!(acknowledged as u64 <= stats.appended && stats.conflicts > 0 && stats.batches > 0, "{stats:?}");
+    assert_eq!((stats.waiting, stats.unavailable), (0, 0), "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_doubled_while_connections_break_and_answers_are_lost() {
+    let (server, direct) = log().await;
+    let proxy = Proxy::before(server.port()).await;
+    let store = connected(proxy.url()).await;
+    let rivals = Rivals::start(&store, CALLERS, 2);
+    let (mut random, end) = (Random::of(2), Instant::now() + TROUBLE);
+    while Instant::now() < end {
+        appended_more(&store, 50 + random.below(300)).await;
+        let lost_for = Duration::from_millis(random.below(40));
+        proxy.inflict(if random.below(2) == 0 { Fault::Cut } else { Fault::LoseAnswers(lost_for) });
+    }
+    appended_more(&store, 100).await;
+    let acknowledged = check(&direct, &rivals.end().await).await;
+    assert!(acknowledged > 500, "only {acknowledged} were acknowledged: {:?}", store.append_stats());
+    assert!(store.append_stats().answers_lost > 0, "no answer was lost: {:?}", store.append_stats());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_doubled_while_the_server_is_killed() {
+    let (mut server, store) = log().await;
+    let rivals = Rivals::start(&store, CALLERS, 3);
+    for _ in 0..3 {
+        appended_more(&store, 400).await;
+        server.kill();
+        server = tokio::task::spawn_blocking(move || {
+            server.start_again().unwrap();
+            server
+        })
+        .await
+        .unwrap();
+    }
+    appended_more(&store, 400).await;
+    let acknowledged = check(&store, &rivals.end().await).await;
+    assert!(acknowledged > 1_000, "only {acknowledged} were acknowledged: {:?}", store.append_stats());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_doubled_while_leaders_change() {
+    let mut servers = tokio::task::spawn_blocking(local_stack::testing::nats_cluster).await.unwrap();
+    let store = connected(servers[0].url()).await;
+    store.set_up(3).await.unwrap();
+    store.wait_until_ready(|_| ()).await;
+    let rivals = Rivals::start(&store, CALLERS, 4);
+    let operator = async_nats::connect(servers[0].url()).await.unwrap();
+    let end = Instant::now() + TROUBLE;
+    while Instant::now() < end {
+        appended_more(&store, 200).await;
+        operator.request("$JS.API.STREAM.LEADER.STEPDOWN.EVENTS", "".into()).await.unwrap();
+    }
+    // The server to which the client is connected, whoever leads.
+    servers[0].kill();
+    appended_more(&store, 200).await;
+    let acknowledged = check(&store, &rivals.end().await).await;
+    assert!(acknowledged > 500, "only {acknowledged} were acknowledged: {:?}", store.append_stats());
+}
