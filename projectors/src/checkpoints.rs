@@ -8,9 +8,9 @@ use read_store::{
     notices::{self, Notice},
     projections::ProjectionName,
 };
-use sqlx::{PgConnection, PgExecutor, Row};
+use sqlx::{PgConnection, PgExecutor, Row, postgres::types::Oid};
 
-use crate::read_models::{Checkpoint, Unapplicable, signed};
+use crate::read_models::{Checkpoint, Tables, Unapplicable, signed};
 
 /// How a projection stands after a transaction.
 #[derive(Debug)]
@@ -34,12 +34,14 @@ pub(crate) async fn peek(executor: impl PgExecutor<'_>, name: ProjectionName) ->
 }
 
 async fn read(executor: impl PgExecutor<'_>, name: ProjectionName, locking: &str) -> Result<Checkpoint, sqlx::Error> {
-    let row = sqlx::query(&format!("SELECT position, frontier FROM contrail.projections WHERE name = $1 {locking}"))
-        .bind(name.as_str())
-        .fetch_one(executor)
-        .await?;
+    let sql = format!(
+        "SELECT position, frontier, to_regclass($2)::oid AS live_table FROM contrail.projections WHERE name = $1 {locking}"
+    );
+    let row = sqlx::query(&sql).bind(name.as_str()).bind(Tables::live().of(name)).fetch_one(executor).await?;
     let position: i64 = row.try_get("position")?;
-    Ok(Checkpoint { position: position.unsigned_abs(), frontier: row.try_get("frontier")? })
+    let table: Option<Oid> = row.try_get("live_table")?;
+    let table = table.map_or(0, |oid| oid.0);
+    Ok(Checkpoint { position: position.unsigned_abs(), frontier: row.try_get("frontier")?, table })
 }
 
 /// Moves the projection on from `expected` and tells listeners. False if it is not at `expected` (any more): then nothing

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
-use event_store::{JetStreamEventStore, LogMessage, LogReader, ReadError};
+use event_store::{JetStreamEventStore, LogMessage, LogReader, LogTail, ReadError, TailReader};
 use tracing::warn;
 
 use crate::read_models::Unapplicable;
@@ -12,11 +12,43 @@ const SKIP_EVENTS_MAX: u64 = 10_000;
 /// Pause after an error that the reader did not get over by itself.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
+/// Where the messages come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// The log, by a reader of the feed's own.
+    Log(JetStreamEventStore),
+    /// The window on the log's end that all projections of the process share.
+    Tail(LogTail),
+}
+
+impl Source {
+    fn read_from(&self, position: u64) -> Reader {
+        match self {
+            Self::Log(store) => Reader::Own(Box::new(store.read_from(position))),
+            Self::Tail(tail) => Reader::Shared(Box::new(tail.read_from(position))),
+        }
+    }
+}
+
+enum Reader {
+    Own(Box<LogReader>),
+    Shared(Box<TailReader>),
+}
+
+impl Reader {
+    async fn next_batch(&mut self, messages_max: usize) -> Result<Vec<LogMessage>, ReadError> {
+        match self {
+            Self::Own(reader) => reader.next_batch(messages_max).await,
+            Self::Shared(reader) => reader.next_batch(messages_max).await,
+        }
+    }
+}
+
 /// Reads the log for somebody who says after which position to go on. Asking for the same position again gives the same messages.
 pub(crate) struct Feed {
-    store: JetStreamEventStore,
+    source: Source,
     /// None after a gap: what comes next is not what should.
-    reader: Option<LogReader>,
+    reader: Option<Reader>,
     /// The position that the reader delivers next.
     next: u64,
     waiting: VecDeque<LogMessage>,
@@ -31,8 +63,8 @@ impl fmt::Debug for Feed {
 
 impl Feed {
     /// Reads up to `read_messages_max` messages at a time.
-    pub(crate) fn new(store: JetStreamEventStore, read_messages_max: usize) -> Self {
-        Self { store, reader: None, next: 0, waiting: VecDeque::new(), read_messages_max }
+    pub(crate) fn new(source: Source, read_messages_max: usize) -> Self {
+        Self { source, reader: None, next: 0, waiting: VecDeque::new(), read_messages_max }
     }
 
     /// Waits until at least one message after `position` is at hand. Cancel safe. A gap is told each time that it is met.
@@ -45,7 +77,7 @@ impl Feed {
                 Some(reader) if is_near => reader,
                 reader => {
                     self.next = position + 1;
-                    reader.insert(self.store.read_from(self.next))
+                    reader.insert(self.source.read_from(self.next))
                 }
             };
             match reader.next_batch(self.read_messages_max).await {

@@ -23,6 +23,9 @@ use telemetry::{drain::Drain, exit::Exit};
 
 use crate::cli::{AuditCommand, Cli, Command, ExportArgs, KeygenArgs, ReplayArgs, VerifyArgs};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Exit {
     let cli = Cli::parse();

@@ -20,6 +20,10 @@ use crate::{
 
 /// Most events applied in one transaction.
 pub const BATCH_EVENTS_MAX: usize = 1_000;
+/// Rows that a live projection keeps in memory, at about 1 KiB each, so that the next events about them need not load them.
+const CACHED_ROWS_MAX: usize = 20_000;
+/// Longest rest between two transactions of a busy projection.
+const REST_MAX: Duration = Duration::from_millis(100);
 /// How often a projection looks how far the log is, signs what is unsigned, and, while it is halted, whether it may go on.
 pub const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after a failed transaction, doubled with each further one.
@@ -47,16 +51,19 @@ pub struct Dependencies {
 /// Starts every projection, independent of the others. Each ends when the drain starts, and only then.
 pub fn spawn(dependencies: &Dependencies) -> JoinSet<()> {
     let metrics = ProjectionMetrics::register(&dependencies.metrics);
-    // A live table's rows are read anew for each batch: a replay may have swapped the table since the last one.
+    // The log is read once for all of them.
+    let tail = dependencies.store.tail();
     let mut projections = JoinSet::new();
     for name in ProjectionName::ALL {
-        let (dependencies, metrics) = (dependencies.clone(), metrics(name));
+        let (dependencies, tail, metrics) = (dependencies.clone(), tail.clone(), metrics(name));
         match name {
-            ProjectionName::Orders => projections.spawn(projector::run(Orders::new(0), dependencies, metrics)),
-            ProjectionName::Inventory => projections.spawn(projector::run(Inventory::new(0), dependencies, metrics)),
+            ProjectionName::Orders => projections.spawn(projector::run(Orders::new(CACHED_ROWS_MAX), dependencies, tail, metrics)),
+            ProjectionName::Inventory => {
+                projections.spawn(projector::run(Inventory::new(CACHED_ROWS_MAX), dependencies, tail, metrics))
+            }
             ProjectionName::Audit => {
                 let audit = AuditTrail::signed_by(dependencies.signer.clone());
-                projections.spawn(projector::run(audit, dependencies, metrics))
+                projections.spawn(projector::run(audit, dependencies, tail, metrics))
             }
         };
     }

@@ -5,18 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use event_store::LogTail;
 use read_store::projections::{self, Projection, ProjectionState};
 use telemetry::{drain::Drain, health::Component};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::{
-    BATCH_EVENTS_MAX, Dependencies, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, TICK_INTERVAL,
+    BATCH_EVENTS_MAX, Dependencies, REST_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, TICK_INTERVAL,
     batch::{self, Outcome},
 };
 use crate::{
     checkpoints,
-    feed::Feed,
+    feed::{Feed, Source},
     metrics::ProjectionMetrics,
     read_models::{ApplyError, Folded, ReadModel, Unapplicable, chain},
 };
@@ -29,18 +30,20 @@ const SHORT_LOG_TICKS_MAX: u32 = 5;
 pub(super) fn run<M: ReadModel>(
     model: M,
     dependencies: Dependencies,
+    tail: LogTail,
     metrics: ProjectionMetrics,
 ) -> impl Future<Output = ()> + Send + use<M> {
     let mut projector = Projector {
         model,
         component: dependencies.health.component(M::NAME.as_str()),
         metrics,
-        feed: Feed::new(dependencies.store.clone(), BATCH_EVENTS_MAX),
+        feed: Feed::new(Source::Tail(tail), BATCH_EVENTS_MAX),
         dependencies,
         position: 0,
         head: 0,
         batch_events_max: BATCH_EVENTS_MAX,
         short_log_ticks: 0,
+        rest: Duration::ZERO,
     };
     async move {
         // The drain is the one way out.
@@ -64,6 +67,8 @@ struct Projector<M> {
     batch_events_max: usize,
     /// For how many ticks in a row the log has seemed to end before the projection.
     short_log_ticks: u32,
+    /// How long to let messages gather before the next transaction.
+    rest: Duration,
 }
 
 /// The drain has started.
@@ -89,6 +94,16 @@ impl<M: ReadModel> Projector<M> {
 
     /// Waits for messages, and meanwhile looks after the checkpoint row once per tick.
     async fn wait(&mut self) -> Result<Result<(), Unapplicable>, Draining> {
+        // What comes in meanwhile is applied together: the busier the projection, the fewer events cost a transaction, and the more
+        // often several events of one row cost one write. An event that comes after a quiet time is applied at once.
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_zero() && self.feed.at_hand(self.position, self.batch_events_max).len() < self.batch_events_max {
+            tokio::select! {
+                biased;
+                () = self.dependencies.drain.started() => return Err(Draining),
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
         let mut ticks = ticks();
         loop {
             tokio::select! {
@@ -145,7 +160,7 @@ impl<M: ReadModel> Projector<M> {
                 Err(error) => {
                     let first = messages.first();
                     let event = first.and_then(|message| message.event().ok());
-                    halt = Some(Unapplicable::new(self.position + 1, event.as_ref(), chain(&error)));
+                    halt = Some(Unapplicable::new(self.position + 1, event.as_deref(), chain(&error)));
                 }
             }
         }
@@ -154,6 +169,9 @@ impl<M: ReadModel> Projector<M> {
     fn applied(&mut self, folded: Folded, duration: Duration) -> Option<Unapplicable> {
         let Folded { messages, halt } = folded;
         self.position += messages as u64;
+        let is_full = messages >= self.batch_events_max;
+        // As long as the work took: half of a busy projection's time, unless it falls behind.
+        self.rest = if is_full { Duration::ZERO } else { duration.min(REST_MAX) };
         self.batch_events_max = (self.batch_events_max * 2).min(BATCH_EVENTS_MAX);
         self.metrics.events_applied.inc_by(messages as u64);
         self.metrics.batch_events.observe(u32::try_from(messages).map_or(f64::INFINITY, f64::from));

@@ -2,7 +2,10 @@
 //!
 //! The trail is a witness: it takes every CloudEvents document, also of types that this build does not know.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use domain::envelope::StoredEvent;
 use event_store::LogMessage;
@@ -39,7 +42,7 @@ pub(crate) struct AuditTrail {
 #[derive(Debug)]
 struct AuditRow {
     position: u64,
-    event: StoredEvent,
+    event: Arc<StoredEvent>,
     version: i64,
     bytes: bytes::Bytes,
     leaf_hash: Hash,
@@ -101,7 +104,7 @@ impl ReadModel for AuditTrail {
     }
 
     fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { position: self.tree.size(), frontier: Some(self.tree.to_bytes()) }
+        Checkpoint { position: self.tree.size(), frontier: Some(self.tree.to_bytes()), table: 0 }
     }
 
     fn unwritten(&self) -> usize {

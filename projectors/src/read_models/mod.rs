@@ -36,6 +36,8 @@ pub struct Checkpoint {
     pub position: u64,
     /// The audit tree up to there; other read models have none.
     pub frontier: Option<Vec<u8>>,
+    /// Which table it is about: Postgres' number of the live one, which a replay replaces by another; 0 for any other table.
+    pub table: u32,
 }
 
 /// How many of the messages were folded in.
@@ -66,7 +68,7 @@ pub(crate) trait ReadModel: Send + 'static {
     /// Its name.
     const NAME: ProjectionName;
 
-    /// Goes on from `checkpoint`, whatever was folded before.
+    /// Goes on from `checkpoint`, whatever was folded before. What is in memory of that very table at that very position may be kept.
     fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), ApplyError>;
 
     /// Folds `messages` in, which follow on what was folded before without gap; loads the rows that they touch, writes none.

@@ -38,6 +38,8 @@ pub(crate) trait StoredView: Clone + Default + Serialize + DeserializeOwned + Se
 #[derive(Debug)]
 pub(crate) struct ViewTable<V> {
     position: u64,
+    /// Which table the rows are of.
+    table: u32,
     rows: HashMap<String, CachedRow<V>>,
     unwritten: usize,
     /// How many written rows may stay in memory, so that the next events about them need not load them.
@@ -51,9 +53,9 @@ struct CachedRow<V> {
 }
 
 impl<V> ViewTable<V> {
-    /// A read model that remembers up to `cached_rows_max` rows. Anything but 0 is for a caller that is alone with its tables.
+    /// A read model that remembers up to `cached_rows_max` rows from batch to batch.
     pub(crate) fn new(cached_rows_max: usize) -> Self {
-        Self { position: 0, rows: HashMap::new(), unwritten: 0, cached_rows_max }
+        Self { position: 0, table: 0, rows: HashMap::new(), unwritten: 0, cached_rows_max }
     }
 }
 
@@ -75,8 +77,14 @@ impl<V: StoredView> ReadModel for ViewTable<V> {
     const NAME: ProjectionName = V::NAME;
 
     fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), ApplyError> {
-        self.rows.clear();
+        // Whoever moves the position holds the lock under which it was read, and a replay puts another table in place. So the rows in
+        // memory are still those of the table, unless a batch was folded into them and not committed.
+        let is_current = self.table == checkpoint.table && self.position == checkpoint.position && self.unwritten == 0;
+        if !is_current {
+            self.rows.clear();
+        }
         self.unwritten = 0;
+        self.table = checkpoint.table;
         self.position = checkpoint.position;
         Ok(())
     }
@@ -105,7 +113,7 @@ impl<V: StoredView> ReadModel for ViewTable<V> {
             if let Err(reason) = row.view.apply(&change.change) {
                 let message = &messages[change.index];
                 let event = message.event().ok();
-                halt = Some(Unapplicable::new(message.position, event.as_ref(), reason));
+                halt = Some(Unapplicable::new(message.position, event.as_deref(), reason));
                 break;
             }
             self.unwritten += usize::from(row.is_written);
@@ -139,7 +147,7 @@ impl<V: StoredView> ReadModel for ViewTable<V> {
     }
 
     fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { position: self.position, frontier: None }
+        Checkpoint { position: self.position, frontier: None, table: self.table }
     }
 
     fn unwritten(&self) -> usize {

@@ -61,7 +61,7 @@ impl Beside {
             return Ok(None);
         };
         let position: i64 = row.try_get("position")?;
-        Ok(Some(Checkpoint { position: position.unsigned_abs(), frontier: row.try_get("frontier")? }))
+        Ok(Some(Checkpoint { position: position.unsigned_abs(), frontier: row.try_get("frontier")?, table: 0 }))
     }
 
     async fn create(&self, connection: &mut PgConnection, built_by: Option<&str>) -> Result<(), sqlx::Error> {

@@ -6,7 +6,7 @@ use sqlx::{Connection, PgConnection};
 use super::beside::Beside;
 use crate::{
     failure::Failure,
-    feed::Feed,
+    feed::{Feed, Source},
     progress::Progress,
     read_models::{ApplyError, Checkpoint, ReadModel},
 };
@@ -39,7 +39,7 @@ impl<'a, M: ReadModel> Build<'a, M> {
     ) -> Result<Self, Failure> {
         model.resume(checkpoint).map_err(failed::<M>)?;
         let progress = Progress::new(format!("rebuilding {}", M::NAME), checkpoint.position);
-        Ok(Self { model, beside, feed: Feed::new(store, BULK_EVENTS_MAX), progress, saved: checkpoint.clone() })
+        Ok(Self { model, beside, feed: Feed::new(Source::Log(store), BULK_EVENTS_MAX), progress, saved: checkpoint.clone() })
     }
 
     /// The last event that is folded in.

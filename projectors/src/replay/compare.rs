@@ -74,7 +74,7 @@ pub(super) async fn compare<M: ReadModel>(connection: &mut PgConnection, build: 
 
     let (live_table, table) = (Tables::live().of(M::NAME), build.beside().table());
     let mut comparison = compare_tables(&mut snapshot, M::NAME, &live_table, &table).await.map_err(Failure::postgres(DOING))?;
-    if build.checkpoint() != live {
+    if build.checkpoint().frontier != live.frontier {
         let columns = vec!["frontier".to_owned()];
         comparison.add(Difference { key: String::new(), kind: DifferenceKind::Changed, columns });
     }

@@ -83,7 +83,8 @@ impl Replayer {
                 self.rebuild(&mut connection, AuditTrail::rebuilt(recorded), purpose).await
             }
         };
-        // The advisory lock ends with the connection, also when the goodbye is lost.
+        // The lock ends with the connection in any case, but only some time after the goodbye.
+        let _ = unlock(&mut connection, name).await;
         let _ = connection.close().await;
         report
     }
@@ -135,6 +136,11 @@ async fn lock(connection: &mut PgConnection, name: ProjectionName) -> Result<(),
         .await
         .map_err(Failure::postgres("lock the read model against other replays"))?;
     if is_locked { Ok(()) } else { Err(Failure::Conflict(format!("another replay of {name} is running"))) }
+}
+
+async fn unlock(connection: &mut PgConnection, name: ProjectionName) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_unlock($1, $2)").bind(LOCK_CLASS).bind(name as i32).execute(connection).await?;
+    Ok(())
 }
 
 /// The last tree head that was signed: the log must still have it.

@@ -160,7 +160,10 @@ async fn a_replay_mends_a_broken_row_and_ends_the_halt() {
     let running = world.run().await;
     let end = teller.tell(7).await;
     world.reach(&ProjectionName::ALL, end).await;
+    // A running projection has the row in memory and would not notice.
+    running.stop().await;
     world.execute("UPDATE contrail.inventory SET payload = '{\"on_hand\":\"many\"}' WHERE view_id = 'SKU-0'").await;
+    let running = world.run().await;
     let end = teller.tell(1).await;
     let halt = eventually("inventory to halt", async || world.projection(ProjectionName::Inventory).await.halt).await;
     assert!(halt.reason.contains("replay inventory"), "{halt:?}");
