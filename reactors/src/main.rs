@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use event_store::JetStreamEventStore;
 use reactors::{
-    Reactor as _, ReactorMetrics,
+    Reactor as _, ReactorMetrics, StoreMetrics,
     allocator::{self, AllocatorOptions},
     notifications::{MailFolder, Notifications},
     payments::{Payments, stripe::StripeGateway},
@@ -19,6 +19,9 @@ use telemetry::{
     metrics::Metrics,
 };
 use tokio::{net::TcpListener, task::JoinSet};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The side effects of Contrail: allocate stock, charge, notify.
 #[derive(Parser)]
@@ -63,6 +66,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let reactor_metrics = ReactorMetrics::register(&metrics);
     let listener = TcpListener::bind(settings.listen_addr).await.context("listen on LISTEN_ADDR")?;
     let store = JetStreamEventStore::connect(&settings.nats_url, "reactors").await?;
+    StoreMetrics::register(&metrics, store.clone());
 
     let mut tasks = JoinSet::new();
     let runs = |name: &str| settings.only.iter().any(|only| only == name);
@@ -73,7 +77,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     if runs(Payments::NAME) {
         let gateway = StripeGateway::new(settings.stripe_api_base.clone(), settings.stripe_api_key.clone())
             .context("set up the payment gateway's client")?;
-        let payments = Payments::new(store.clone(), gateway);
+        let payments = Payments::new(store.clone(), gateway, drain.clone());
         tasks.spawn(reactors::run(payments, store.clone(), reactor_metrics.clone(), health.clone(), drain.clone()));
     }
     if runs(Notifications::NAME) {

@@ -3,10 +3,13 @@
 use std::{any::Any, error::Error, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use domain::envelope::StoredEvent;
-use event_store::{JetStreamEventStore, WorkItem, WorkQueueOptions};
+use event_store::{JetStreamEventStore, Sharing, WorkItem, WorkQueueOptions};
 use futures::FutureExt;
 use telemetry::{drain::Drain, health::Health};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -16,9 +19,9 @@ use crate::{
 };
 
 /// After how long without a sign of life an event is handed to another instance.
-const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How often an event that is still being worked on says so; well within [`ACK_WAIT`].
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const ACK_WAIT: Duration = Duration::from_secs(6);
+/// How often an event that is in hand says so, whether it is worked on or waits for its turn; well within [`ACK_WAIT`].
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// Pause before the first retry after a transient failure; doubles up to [`RETRY_PAUSE_MAX`], with jitter.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause between two tries.
@@ -67,6 +70,26 @@ impl From<Box<dyn Any + Send>> for Panicked {
     }
 }
 
+/// Whether an event has only just happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It has, and nobody was handed it before: what this process knows of it is most likely all there is. Whatever is appended on
+    /// that alone must meet optimistic concurrency.
+    Fresh,
+    /// It was tried before, or lay in the log for some time: anything may have happened since.
+    Stale,
+}
+
+/// How old an event may be to count as [`News::Fresh`].
+const FRESH_MAX: Duration = Duration::from_secs(5);
+
+impl News {
+    fn of(item: &WorkItem, event: &StoredEvent, attempt: u64) -> Self {
+        let is_first = item.deliveries == 1 && attempt == 1;
+        if is_first && clock::now() - event.metadata.time <= FRESH_MAX { Self::Fresh } else { Self::Stale }
+    }
+}
+
 /// One reactor: which events it takes, and what it does about one.
 pub trait Reactor: Send + Sync + 'static {
     /// Its name: of its durable consumer, in logs, metrics and dead letters.
@@ -81,7 +104,7 @@ pub trait Reactor: Send + Sync + 'static {
 
     /// Carries out what follows from `event`. A panic counts as [`Failure::Permanent`]. Called again with the same event after a failure, a lost
     /// acknowledgement or a crash, also while an earlier call may still be running elsewhere.
-    fn handle(&self, event: &StoredEvent) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn handle(&self, event: &StoredEvent, news: News) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 /// Runs `reactor` until `drain` starts and what was in flight is finished.
@@ -95,38 +118,31 @@ pub async fn run<R: Reactor>(reactor: R, store: JetStreamEventStore, metrics: Re
         name: R::NAME,
         aggregate_types: R::AGGREGATE_TYPES,
         ack_wait: ACK_WAIT,
-        in_flight_max: i64::try_from(R::CONCURRENCY * 4).unwrap_or(i64::MAX),
+        in_flight_max: i64::try_from(R::CONCURRENCY * 2).unwrap_or(i64::MAX),
+        sharing: Sharing::All,
     });
     let shared = Arc::new(Shared { reactor, store, metrics, drain: drain.clone() });
     let slots = Arc::new(Semaphore::new(R::CONCURRENCY));
     let tasks = TaskTracker::new();
-    'taking: loop {
+    loop {
         let items = tokio::select! {
             biased;
             () = drain.started() => break,
             items = queue.next_batch(FETCH_ITEMS_MAX) => items,
         };
-        let mut items = items.into_iter();
-        while let Some(item) = items.next() {
+        for item in items {
             let event = item.event();
             if event.as_ref().is_ok_and(|event| !shared.reactor.wants(&event.metadata.event_type)) {
                 item.done().await;
                 continue;
             }
-            let slot = tokio::select! {
-                biased;
-                () = drain.started() => None,
-                slot = Arc::clone(&slots).acquire_owned() => slot.ok(),
-            };
-            let Some(slot) = slot else {
-                // Draining: what has not begun is for the next instance, which need not wait for the time-out.
-                for item in std::iter::once(item).chain(items) {
-                    item.hand_back().await;
-                }
-                break 'taking;
-            };
-            let shared = Arc::clone(&shared);
+            // There are no more of them than the server hands out without an acknowledgement.
+            let (shared, slots) = (Arc::clone(&shared), Arc::clone(&slots));
             tasks.spawn(async move {
+                let Some(slot) = shared.wait_for_turn(&item, slots).await else {
+                    // Draining: what has not begun is for the next instance, which need not wait for the time-out.
+                    return item.hand_back().await;
+                };
                 shared.metrics.started(R::NAME);
                 shared.finish(item, event).await;
                 shared.metrics.finished(R::NAME);
@@ -148,6 +164,19 @@ struct Shared<R> {
 }
 
 impl<R: Reactor> Shared<R> {
+    /// Waits until `item` may be worked on, and says meanwhile that it is in hand; `None` as soon as the process drains.
+    async fn wait_for_turn(&self, item: &WorkItem, slots: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        let mut slot = std::pin::pin!(slots.acquire_owned());
+        loop {
+            tokio::select! {
+                biased;
+                () = self.drain.started() => return None,
+                slot = &mut slot => return slot.ok(),
+                () = tokio::time::sleep(PROGRESS_INTERVAL) => item.in_progress().await,
+            }
+        }
+    }
+
     async fn finish(&self, item: WorkItem, event: Result<StoredEvent, domain::DecodeError>) {
         let event = match event {
             Ok(event) => event,
@@ -156,7 +185,7 @@ impl<R: Reactor> Shared<R> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let outcome = self.handle_with_progress(&item, &event).await;
+            let outcome = self.handle_with_progress(&item, &event, News::of(&item, &event, attempt)).await;
             match outcome {
                 Ok(()) => {
                     self.metrics.count(R::NAME, "done", 1);
@@ -184,9 +213,9 @@ impl<R: Reactor> Shared<R> {
         }
     }
 
-    async fn handle_with_progress(&self, item: &WorkItem, event: &StoredEvent) -> Result<(), Failure> {
+    async fn handle_with_progress(&self, item: &WorkItem, event: &StoredEvent, news: News) -> Result<(), Failure> {
         // An event that makes a reactor panic would do so again, on every delivery and without a word to anybody.
-        let handling = AssertUnwindSafe(self.reactor.handle(event)).catch_unwind();
+        let handling = AssertUnwindSafe(self.reactor.handle(event, news)).catch_unwind();
         let mut handling = std::pin::pin!(handling);
         loop {
             tokio::select! {
@@ -198,12 +227,15 @@ impl<R: Reactor> Shared<R> {
 
     /// Waits for `pause`; returns `false` as soon as the process drains.
     async fn wait(&self, item: &WorkItem, pause: Duration) -> bool {
-        item.in_progress().await;
         let until = Instant::now() + pause;
-        tokio::select! {
-            biased;
-            () = self.drain.started() => false,
-            () = tokio::time::sleep_until(until) => true,
+        loop {
+            item.in_progress().await;
+            tokio::select! {
+                biased;
+                () = self.drain.started() => return false,
+                () = tokio::time::sleep_until(until) => return true,
+                () = tokio::time::sleep(PROGRESS_INTERVAL) => {}
+            }
         }
     }
 

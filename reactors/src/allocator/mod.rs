@@ -12,8 +12,11 @@ mod task;
 use std::{collections::BTreeSet, time::Duration};
 
 use domain::{OrderId, Sku, order::Order};
-use event_store::{AppendError, HAND_BACK_PAUSE, JetStreamEventStore, LoadError, Loaded, WorkItem, WorkQueueOptions};
+use event_store::{
+    AppendError, Appended, HAND_BACK_PAUSE, JetStreamEventStore, LoadError, Loaded, Sharing, WorkItem, WorkQueueOptions,
+};
 use telemetry::{drain::Drain, health::Health};
+use tokio::task::JoinHandle;
 
 use self::{
     plan::Plan,
@@ -24,21 +27,22 @@ use crate::{
     clock,
     dead_letter::{self, chain},
     metrics::ReactorMetrics,
+    reactor::ACK_WAIT,
 };
 
 /// The allocator's name: of its durable consumer, in logs, metrics and dead letters.
 pub const NAME: &str = "allocator";
 
 /// Events decided together at most.
-const BATCH_ITEMS_MAX: usize = 256;
-/// Deliveries without acknowledgement, over all instances: a batch in hand, and the next one on its way.
-const IN_FLIGHT_MAX: i64 = 512;
-/// After how long without an acknowledgement an event is handed to another instance.
-const ACK_WAIT: Duration = Duration::from_secs(30);
+const BATCH_ITEMS_MAX: usize = 512;
+/// Deliveries without acknowledgement, over all instances: a batch being committed, one being decided, and two on their way.
+const IN_FLIGHT_MAX: i64 = 2_048;
 /// Pause before the first retry of a batch; doubles up to [`RETRY_PAUSE_MAX`].
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Longest pause between two tries of a batch.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// For how long after an order was placed it is not asked whether it has been called off since: it hardly ever has.
+const SURE_FOR: Duration = Duration::from_millis(100);
 /// How long orders that need a SKU that cannot be read are put aside before it is tried again.
 const UNREADABLE_STOCK_PAUSE: Duration = Duration::from_secs(10);
 
@@ -61,24 +65,32 @@ pub async fn run(options: AllocatorOptions, store: JetStreamEventStore, metrics:
         aggregate_types: &["order"],
         ack_wait: ACK_WAIT,
         in_flight_max: IN_FLIGHT_MAX,
+        sharing: Sharing::OneActive,
     });
-    let mut allocator = Allocator { options, stocks: Stocks::new(store.clone()), store, metrics };
-    let mut waiting = Vec::new();
+    let stocks = Stocks::new(store.clone());
+    let mut allocator = Allocator { options, stocks, store, metrics, drain: drain.clone(), waiting: Vec::new(), committing: None };
     while !drain.is_started() {
-        if waiting.is_empty() {
+        if allocator.waiting.is_empty() {
             let items = tokio::select! {
                 biased;
                 () = drain.started() => break,
                 items = queue.next_batch(BATCH_ITEMS_MAX) => items,
+                // Nobody must wait for the next batch to be told what came of this one.
+                () = committed(&mut allocator.committing) => Vec::new(),
             };
-            waiting = allocator.sort(items).await;
+            if items.is_empty() {
+                allocator.conclude().await;
+                continue;
+            }
+            allocator.waiting = allocator.sort(items).await;
         }
         // What does not fit one transaction is left for the next round.
-        let batch = plan::take_batch(&mut waiting);
-        allocator.finish(batch, &mut waiting, &drain).await;
+        let batch = plan::take_batch(&mut allocator.waiting);
+        allocator.begin(batch).await;
     }
     queue.close().await;
-    hand_back(waiting, HAND_BACK_PAUSE).await;
+    allocator.conclude().await;
+    hand_back(allocator.waiting, HAND_BACK_PAUSE).await;
     tracing::info!(reactor = NAME, "drained");
 }
 
@@ -88,11 +100,43 @@ async fn hand_back(tasks: Vec<Task>, pause: Duration) {
     }
 }
 
+/// Two batches are worked on at a time: while the log writes one, the next is decided on the stocks as they will be when it is
+/// written. If it turns out not to be, what was decided on it is forgotten.
 struct Allocator {
     options: AllocatorOptions,
     store: JetStreamEventStore,
     stocks: Stocks,
     metrics: ReactorMetrics,
+    drain: Drain,
+    /// What the next batch is taken from.
+    waiting: Vec<Task>,
+    committing: Option<Committing>,
+}
+
+/// A batch whose transaction is on its way.
+struct Committing {
+    batch: Vec<Task>,
+    plan: Plan,
+    answer: JoinHandle<Result<Appended, AppendError>>,
+    outcome: Option<Result<Appended, AppendError>>,
+}
+
+impl Committing {
+    /// Completes once it is known what came of the transaction; can be dropped and asked again.
+    async fn wait(&mut self) {
+        if self.outcome.is_none() {
+            // The task cannot panic, and is aborted by nobody; should it be gone all the same, the outcome is unknown.
+            self.outcome = Some((&mut self.answer).await.unwrap_or(Err(AppendError::Unavailable)));
+        }
+    }
+}
+
+/// Completes when what is being committed has its outcome; never, if nothing is.
+async fn committed(committing: &mut Option<Committing>) {
+    match committing {
+        Some(committing) => committing.wait().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Allocator {
@@ -114,77 +158,161 @@ impl Allocator {
         tasks
     }
 
-    /// Carries `batch` out, however often that has to be tried, or hands it back when the process drains first. Of a
-    /// batch that turns out to be too large for one transaction, all but the first go back to the front of `waiting`.
-    async fn finish(&mut self, mut batch: Vec<Task>, waiting: &mut Vec<Task>, drain: &Drain) {
-        let mut pause = RETRY_PAUSE;
-        while !batch.is_empty() {
-            match self.attempt(&mut batch).await {
-                Ok(plan) => {
-                    self.metrics.count(NAME, "done", batch.len());
-                    tracing::debug!(reactor = NAME, events = batch.len(), "{plan}");
-                    for task in batch {
-                        task.item.done().await;
-                    }
-                    return;
-                }
-                Err(Obstacle::Poisoned { order_id, error_chain }) => {
-                    let (poisoned, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|task| task.order_id == order_id);
-                    for task in poisoned {
-                        self.give_up(task.item, error_chain.clone()).await;
-                    }
-                    batch = rest;
-                    continue;
-                }
-                Err(Obstacle::StockUnreadable { sku, error_chain }) => {
-                    self.metrics.count(NAME, "retried", 1);
-                    let (blocked, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|task| task.needs(&sku));
-                    tracing::error!(
-                        reactor = NAME,
-                        events = blocked.len(),
-                        "orders wait because the stock of {sku} cannot be read: {}",
-                        error_chain.join(": "),
-                    );
-                    hand_back(blocked, UNREADABLE_STOCK_PAUSE).await;
-                    batch = rest;
-                    continue;
-                }
-                // No order of at most LINES_MAX lines leads here. The others of the batch must not suffer from one that
-                // somebody else than our command API has put into the log.
-                Err(Obstacle::TooLarge(error_chain)) => {
-                    if batch.len() > 1 {
-                        waiting.splice(0..0, batch.split_off(1));
-                    } else {
-                        for task in batch.drain(..) {
-                            self.give_up(task.item, error_chain.clone()).await;
-                        }
-                    }
-                    continue;
-                }
-                Err(Obstacle::Conflict) => self.metrics.count(NAME, "conflict", 1),
-                Err(Obstacle::Away(error)) => {
-                    self.metrics.count(NAME, "retried", 1);
-                    tracing::warn!(reactor = NAME, events = batch.len(), "trying again: {error}");
-                }
+    /// Decides `batch` and sends it on its way, while the batch before it may still be on its own.
+    async fn begin(&mut self, mut batch: Vec<Task>) {
+        let mut decided = self.decide(&mut batch).await;
+        if matches!(decided, Err(Obstacle::Unsettled)) {
+            if !self.conclude().await {
+                return self.put_back(batch);
             }
-            self.stocks.forget();
-            for task in &mut batch {
-                task.must_load = true;
+            decided = self.decide(&mut batch).await;
+        }
+        match decided {
+            Ok(plan) => {
+                // The next transaction says what it expects of the stocks in positions, which the last one's answer brings.
+                if !self.conclude().await {
+                    // What was decided rests on what did not happen.
+                    return self.put_back(batch);
+                }
+                self.send(batch, plan);
             }
-            for task in batch.iter().chain(waiting.iter()) {
-                task.item.in_progress().await;
-            }
-            tokio::select! {
-                biased;
-                () = drain.started() => return hand_back(batch, HAND_BACK_PAUSE).await,
-                () = tokio::time::sleep(pause) => pause = RETRY_PAUSE_MAX.min(pause * 2),
+            Err(obstacle) => {
+                self.conclude().await;
+                let mut pause = RETRY_PAUSE;
+                if let Some(rest) = self.overcome(obstacle, batch, &mut pause).await {
+                    self.finish(rest, pause).await;
+                }
             }
         }
     }
 
-    async fn attempt(&mut self, batch: &mut [Task]) -> Result<Plan, Obstacle> {
+    fn send(&mut self, batch: Vec<Task>, plan: Plan) {
+        let (store, transaction) = (self.store.clone(), plan.transaction(&self.stocks));
+        let answer = tokio::spawn(async move { store.append(transaction).await });
+        self.stocks.anticipate(&plan);
+        self.committing = Some(Committing { batch, plan, answer, outcome: None });
+    }
+
+    /// Waits for what is being committed and carries that to its end, whatever it takes. Returns false if it did not go the way that
+    /// was anticipated.
+    async fn conclude(&mut self) -> bool {
+        let Some(mut committing) = self.committing.take() else { return true };
+        committing.wait().await;
+        let Committing { batch, plan, outcome, .. } = committing;
+        let obstacle = match outcome {
+            Some(Ok(appended)) => {
+                self.stocks.confirm(&plan, appended.first_position);
+                self.done(batch, &plan, appended).await;
+                return true;
+            }
+            Some(Err(error)) => Obstacle::of_append(&error),
+            None => Obstacle::Conflict,
+        };
+        let mut pause = RETRY_PAUSE;
+        if let Some(rest) = self.overcome(obstacle, batch, &mut pause).await {
+            self.finish(rest, pause).await;
+        }
+        false
+    }
+
+    /// Carries `batch` out alone, however often that has to be tried, or hands it back when the process drains first.
+    async fn finish(&mut self, mut batch: Vec<Task>, mut pause: Duration) {
+        while !batch.is_empty() {
+            let obstacle = match self.decide(&mut batch).await {
+                Ok(plan) => match self.store.append(plan.transaction(&self.stocks)).await {
+                    Ok(appended) => {
+                        self.stocks.anticipate(&plan);
+                        self.stocks.confirm(&plan, appended.first_position);
+                        return self.done(batch, &plan, appended).await;
+                    }
+                    Err(error) => Obstacle::of_append(&error),
+                },
+                Err(obstacle) => obstacle,
+            };
+            match self.overcome(obstacle, batch, &mut pause).await {
+                Some(rest) => batch = rest,
+                None => return,
+            }
+        }
+    }
+
+    /// Does what an obstacle calls for, and returns what of the batch is to be tried again: nothing, when the process drains.
+    async fn overcome(&mut self, obstacle: Obstacle, mut batch: Vec<Task>, pause: &mut Duration) -> Option<Vec<Task>> {
+        // Whatever happened: what was anticipated did not.
+        if matches!(obstacle, Obstacle::Conflict) {
+            self.stocks.take_back();
+            self.stocks.doubt(plan::skus(&batch));
+        } else {
+            self.stocks.forget();
+        }
+        match obstacle {
+            Obstacle::Poisoned { order_id, error_chain } => {
+                let (poisoned, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|task| task.order_id == order_id);
+                for task in poisoned {
+                    self.give_up(task.item, error_chain.clone()).await;
+                }
+                return Some(rest);
+            }
+            Obstacle::StockUnreadable { sku, error_chain } => {
+                self.metrics.count(NAME, "retried", 1);
+                let (blocked, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|task| task.needs(&sku));
+                tracing::error!(
+                    reactor = NAME,
+                    events = blocked.len(),
+                    "orders wait because the stock of {sku} cannot be read: {}",
+                    error_chain.join(": "),
+                );
+                hand_back(blocked, UNREADABLE_STOCK_PAUSE).await;
+                return Some(rest);
+            }
+            // No order of at most LINES_MAX lines leads here. The others of the batch must not suffer from one that somebody else
+            // than our command API has put into the log.
+            Obstacle::TooLarge(error_chain) => {
+                if batch.len() > 1 {
+                    let rest = batch.split_off(1);
+                    self.put_back(rest);
+                    return Some(batch);
+                }
+                for task in batch {
+                    self.give_up(task.item, error_chain.clone()).await;
+                }
+                return None;
+            }
+            Obstacle::Conflict | Obstacle::Unsettled => self.metrics.count(NAME, "conflict", 1),
+            Obstacle::Away(error) => {
+                self.metrics.count(NAME, "retried", 1);
+                tracing::warn!(reactor = NAME, events = batch.len(), "trying again: {error}");
+            }
+        }
+        for task in &mut batch {
+            task.must_check = true;
+        }
+        for task in batch.iter().chain(&self.waiting) {
+            task.item.in_progress().await;
+        }
+        tokio::select! {
+            biased;
+            () = self.drain.started() => {
+                hand_back(batch, HAND_BACK_PAUSE).await;
+                None
+            }
+            () = tokio::time::sleep(*pause) => {
+                *pause = RETRY_PAUSE_MAX.min(*pause * 2);
+                Some(batch)
+            }
+        }
+    }
+
+    /// To the front of what waits, to be decided anew.
+    fn put_back(&mut self, batch: Vec<Task>) {
+        self.waiting.splice(0..0, batch);
+    }
+
+    /// What of `batch` follows for the log, from the orders and stocks as they will be when what is being committed is written.
+    async fn decide(&mut self, batch: &mut [Task]) -> Result<Plan, Obstacle> {
         self.load_orders(batch).await?;
         let skus = plan::skus(batch);
+        self.stocks.check().await?;
         self.stocks.ensure(&skus).await?;
         let mut confirmed = BTreeSet::new();
         loop {
@@ -193,30 +321,36 @@ impl Allocator {
             // A plan that finds too little stock, or nothing to give back, appends nothing to that SKU, so no conflict
             // would show that the stock was out of date. Look before deciding that.
             let doubtful: Vec<_> = plan.doubtful.difference(&confirmed).cloned().collect();
-            if self.stocks.refresh(&doubtful).await? {
-                confirmed.extend(doubtful);
-                continue;
+            if doubtful.is_empty() {
+                return Ok(plan);
             }
-            let appended = self.store.append(plan.transaction.clone()).await.map_err(|error| match error {
-                AppendError::Conflict { .. } => Obstacle::Conflict,
-                AppendError::Invalid(_) => Obstacle::TooLarge(chain(&error)),
-                AppendError::Refused { .. } | AppendError::Overloaded | AppendError::Unavailable => {
-                    Obstacle::Away(error.to_string())
-                }
-            })?;
-            self.stocks.advance(&plan, appended.first_position);
-            for change in &plan.order_changes {
-                let mut order = change.order.clone();
-                order.advance(&change.events, appended.first_position + change.last_index as u64);
-                self.store.remember(&change.order_id.to_string(), &order);
+            // The log can tell only once it has what is on its way to it.
+            if self.committing.is_some() {
+                return Err(Obstacle::Unsettled);
             }
-            return Ok(plan);
+            self.stocks.refresh(&doubtful).await?;
+            confirmed.extend(doubtful);
+        }
+    }
+
+    /// Acknowledges what is in the log now.
+    async fn done(&self, batch: Vec<Task>, plan: &Plan, appended: Appended) {
+        self.metrics.count(NAME, "done", batch.len());
+        tracing::debug!(reactor = NAME, events = batch.len(), "{plan}");
+        for change in &plan.order_changes {
+            let mut order = change.order.clone();
+            order.advance(&change.events, appended.first_position + change.last_index as u64);
+            self.store.remember(&change.order_id.to_string(), &order);
+        }
+        for task in batch {
+            task.item.done().await;
         }
     }
 
     /// Loads the orders that have to be, as the leader has them: an order that a follower does not have yet must not be
     /// taken for one that does not exist.
     async fn load_orders(&self, batch: &mut [Task]) -> Result<(), Obstacle> {
+        self.check_orders(batch).await?;
         let loads = batch.iter_mut().filter(|task| task.must_load).map(|task| async {
             let order_id = task.order_id;
             let mut order = Loaded::<Order>::default();
@@ -233,6 +367,25 @@ impl Allocator {
         futures::future::try_join_all(loads).await.map(|_| ())
     }
 
+    /// Asks the log, for all of them at once, which orders of the batch have moved on since they were placed: those that have waited
+    /// for a while, and those of a transaction that met a conflict.
+    async fn check_orders(&self, batch: &mut [Task]) -> Result<(), Obstacle> {
+        let now = clock::now();
+        let in_doubt = |task: &Task| !task.must_load && (task.must_check || now - task.cause.time > SURE_FOR);
+        let known: Vec<_> =
+            batch.iter().filter(|task| in_doubt(task)).map(|task| (task.order_id.to_string(), task.expected())).collect();
+        if known.is_empty() {
+            return Ok(());
+        }
+        let moved = self.store.moved::<Order>(known.iter().map(|(id, expected)| (id.as_str(), *expected))).await;
+        let moved: BTreeSet<_> = moved.map_err(|error| Obstacle::Away(chain(&error).join(": ")))?.into_iter().collect();
+        for task in batch {
+            task.must_load |= moved.contains(task.order_id.to_string().as_str());
+            task.must_check = false;
+        }
+        Ok(())
+    }
+
     async fn give_up(&self, item: WorkItem, error_chain: Vec<String>) {
         let attempts = item.deliveries;
         dead_letter::give_up(NAME, &self.store, &self.metrics, item, error_chain, attempts).await;
@@ -243,6 +396,8 @@ impl Allocator {
 pub(crate) enum Obstacle {
     /// Somebody else changed an order or a SKU meanwhile.
     Conflict,
+    /// It takes a look at the log, which does not have yet what is being committed.
+    Unsettled,
     /// The log is away, or the outcome is unknown.
     Away(String),
     /// One order cannot be decided on by this build, ever.
@@ -254,6 +409,14 @@ pub(crate) enum Obstacle {
 }
 
 impl Obstacle {
+    fn of_append(error: &AppendError) -> Self {
+        match error {
+            AppendError::Conflict { .. } => Self::Conflict,
+            AppendError::Invalid(_) => Self::TooLarge(chain(error)),
+            AppendError::Refused { .. } | AppendError::Overloaded | AppendError::Unavailable => Self::Away(error.to_string()),
+        }
+    }
+
     fn of_load(order_id: OrderId, error: &LoadError) -> Self {
         match error {
             LoadError::Read(error) => Self::Away(chain(error).join(": ")),

@@ -1,17 +1,18 @@
 //! What one batch comes to: pure, from the orders and stocks as they are known.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
 use domain::{
     OrderId, Sku,
     allocation::{self, WaitingOrder},
+    envelope::Metadata,
     order::{self, Order, OrderCommand, OrderEvent, OrderStatus},
     stock::{self, Stock, StockCommand, StockEvent},
 };
-use event_store::{Expected, Loaded, TRANSACTION_EVENTS_MAX, Transaction};
+use event_store::{EventContext, Expected, Loaded, TRANSACTION_EVENTS_MAX, Transaction};
 use time::OffsetDateTime;
 
 use super::{
@@ -26,11 +27,11 @@ use crate::{
 
 const IDENTITY: Identity = Identity { source: "/contrail/allocator", actor: "system:allocator" };
 
-/// A transaction, and what it means for the stocks that are known.
+/// What to append, and what it means for the stocks that are known.
 pub(crate) struct Plan {
-    pub(crate) transaction: Transaction,
     pub(crate) stock_changes: Vec<StockChange>,
     pub(crate) order_changes: Vec<OrderChange>,
+    orders: Transaction,
     /// SKUs whose stock decided something without being appended to.
     pub(crate) doubtful: BTreeSet<Sku>,
     reserved: usize,
@@ -40,6 +41,7 @@ pub(crate) struct Plan {
 pub(crate) struct StockChange {
     pub(crate) sku: Sku,
     pub(crate) events: Vec<StockEvent>,
+    context: EventContext,
     /// Where in the transaction its last event is.
     pub(crate) last_index: usize,
 }
@@ -103,6 +105,18 @@ impl Plan {
         let waiting: Vec<_> = waiting.into_iter().filter(|task| task.order.aggregate.status == Some(OrderStatus::Placed)).collect();
         draft.reserve(&waiting, payment_due_at)?;
         Ok(draft.finish())
+    }
+
+    /// The transaction, under the condition that each SKU is where `stocks` has it: which is known only once the transaction before
+    /// this one has its place in the log.
+    pub(crate) fn transaction(&self, stocks: &Stocks) -> Transaction {
+        let mut transaction = Transaction::new();
+        for StockChange { sku, events, context, .. } in &self.stock_changes {
+            let expected = stocks.get(sku).map_or(Expected::NEW, Loaded::expected);
+            transaction.push::<Stock>(sku.as_str(), expected, events, context);
+        }
+        transaction.extend(self.orders.clone());
+        transaction
     }
 }
 
@@ -220,20 +234,24 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(self) -> Plan {
-        let Self { batch, stocks, changed, orders, mut order_changes, doubtful, now, reserved, rejected } = self;
-        let mut transaction = Transaction::new();
+        let Self { batch, stocks: _, changed, orders, mut order_changes, doubtful, now, reserved, rejected } = self;
+        // One event serves many orders; it belongs to the story of the first of them that needs the SKU.
+        let mut causes: HashMap<&Sku, &Metadata> = HashMap::new();
+        for task in batch.iter().rev() {
+            let placement = task.order.aggregate.placement.iter();
+            causes.extend(placement.flat_map(|placement| &placement.lines).map(|line| (&line.sku, &task.cause)));
+        }
         let mut stock_changes = Vec::with_capacity(changed.len());
+        let mut stock_events = 0;
         for (sku, (_, events)) in changed {
-            let expected = stocks.get(&sku).map_or(Expected::NEW, Loaded::expected);
-            // One event serves many orders; it belongs to the story of the first of them that needs this SKU.
-            let Some(cause) = batch.iter().find(|task| task.needs(&sku)).map(|task| &task.cause) else { continue };
-            transaction.push::<Stock>(sku.as_str(), expected, &events, &caused_by(cause, &IDENTITY, now));
-            stock_changes.push(StockChange { sku, events, last_index: transaction.len() - 1 });
+            let cause = causes.get(&sku).expect("a SKU is changed for a task that needs it");
+            let context = caused_by(cause, &IDENTITY, now);
+            stock_events += events.len();
+            stock_changes.push(StockChange { sku, events, context, last_index: stock_events - 1 });
         }
         for change in &mut order_changes {
-            change.last_index += transaction.len();
+            change.last_index += stock_events;
         }
-        transaction.extend(orders);
-        Plan { transaction, stock_changes, order_changes, doubtful, reserved, rejected }
+        Plan { stock_changes, order_changes, orders, doubtful, reserved, rejected }
     }
 }

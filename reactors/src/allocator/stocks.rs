@@ -17,11 +17,15 @@ const LOADS_IN_FLIGHT_MAX: usize = 16;
 pub(crate) struct Stocks {
     store: JetStreamEventStore,
     known: HashMap<Sku, Loaded<Stock>>,
+    /// What was known before the plan that is being committed; empty when nothing is.
+    before: Vec<(Sku, Option<Loaded<Stock>>)>,
+    /// What a conflict has cast doubt on.
+    doubted: BTreeSet<Sku>,
 }
 
 impl Stocks {
     pub(crate) fn new(store: JetStreamEventStore) -> Self {
-        Self { store, known: HashMap::new() }
+        Self { store, known: HashMap::new(), before: Vec::new(), doubted: BTreeSet::new() }
     }
 
     /// The stock of `sku`, which was [`ensure`](Self::ensure)d.
@@ -31,7 +35,7 @@ impl Stocks {
 
     /// Loads those of `skus` that are not known.
     pub(crate) async fn ensure(&mut self, skus: &BTreeSet<Sku>) -> Result<(), Obstacle> {
-        if self.known.len() + skus.len() > SKUS_MAX {
+        if self.known.len() + skus.len() > SKUS_MAX && self.before.is_empty() {
             self.known.clear();
         }
         let unknown: Vec<_> = skus.iter().filter(|sku| !self.known.contains_key(*sku)).cloned().collect();
@@ -56,21 +60,65 @@ impl Stocks {
         Ok(!skus.is_empty())
     }
 
-    /// Folds in what `plan` has appended from `first_position` on.
-    pub(crate) fn advance(&mut self, plan: &Plan, first_position: u64) {
+    /// Folds in what `plan` is about to append, so that the next batch can be decided meanwhile. Where its events will be in the log is
+    /// not known until [`confirm`](Self::confirm) is told.
+    pub(crate) fn anticipate(&mut self, plan: &Plan) {
         for change in &plan.stock_changes {
-            let Some(loaded) = self.known.get_mut(&change.sku) else { continue };
+            self.before.push((change.sku.clone(), self.known.get(&change.sku).cloned()));
+            let loaded = self.known.entry(change.sku.clone()).or_default();
             for event in &change.events {
                 loaded.aggregate.evolve(event);
             }
             loaded.version += change.events.len() as u64;
-            loaded.position = first_position + change.last_index as u64;
         }
+    }
+
+    /// What was anticipated met a conflict: goes back to what was known before.
+    pub(crate) fn take_back(&mut self) {
+        for (sku, before) in self.before.drain(..).rev() {
+            match before {
+                Some(loaded) => self.known.insert(sku.clone(), loaded),
+                None => self.known.remove(&sku),
+            };
+        }
+    }
+
+    /// A conflict may have been about any of these.
+    pub(crate) fn doubt(&mut self, skus: BTreeSet<Sku>) {
+        self.doubted.extend(skus);
+    }
+
+    /// Forgets, of what a conflict has cast doubt on, what has moved in the log.
+    pub(crate) async fn check(&mut self) -> Result<(), Obstacle> {
+        let doubted = self.doubted.iter().filter_map(|sku| Some((sku.as_str(), self.known.get(sku)?.expected())));
+        let doubted: Vec<_> = doubted.collect();
+        if doubted.is_empty() {
+            return Ok(());
+        }
+        let moved = self.store.moved::<Stock>(doubted).await;
+        let moved: BTreeSet<_> = moved.map_err(|error| Obstacle::Away(chain(&error).join(": ")))?.into_iter().collect();
+        self.known.retain(|sku, _| !moved.contains(sku.as_str()));
+        self.doubted.clear();
+        Ok(())
+    }
+
+    /// What was anticipated of `plan` has happened, from `first_position` on.
+    pub(crate) fn confirm(&mut self, plan: &Plan, first_position: u64) {
+        for change in &plan.stock_changes {
+            if let Some(loaded) = self.known.get_mut(&change.sku) {
+                loaded.position = first_position + change.last_index as u64;
+                // For snapshots: the stock of a SKU that sells well is the longest aggregate there is.
+                self.store.remember(change.sku.as_str(), loaded);
+            }
+        }
+        self.before.clear();
     }
 
     /// Forgets everything: what is known may be out of date.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
+        self.before.clear();
+        self.doubted.clear();
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Task {
     pub(crate) order: Loaded<Order>,
     /// Whether `order` has to be loaded before it is decided on.
     pub(crate) must_load: bool,
+    /// Whether the log has to be asked first whether `order` is still all there is.
+    pub(crate) must_check: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +70,7 @@ impl Task {
                 Err(error) => return Reading::Unreadable { item, error_chain: chain(&error) },
             }
         }
-        Reading::Task(Box::new(Self { item, cause: event.metadata, order_id, kind, order, must_load }))
+        Reading::Task(Box::new(Self { item, cause: event.metadata, order_id, kind, order, must_load, must_check: false }))
     }
 
     pub(crate) fn expected(&self) -> Expected {

@@ -9,7 +9,7 @@ mod message;
 
 use domain::{
     NotificationId,
-    envelope::StoredEvent,
+    envelope::{Metadata, StoredEvent},
     notification::{self, Notification, NotificationCommand, Topic},
     order::Order,
 };
@@ -19,7 +19,7 @@ pub use self::mail::{MailError, MailFolder};
 use crate::{
     causation::{Identity, caused_by},
     clock,
-    reactor::{Failure, Reactor},
+    reactor::{Failure, News, Reactor},
 };
 
 const IDENTITY: Identity = Identity { source: "/contrail/notifications", actor: "system:notifications" };
@@ -56,27 +56,25 @@ fn topic(event_type: &str) -> Option<Topic> {
 impl Reactor for Notifications {
     const NAME: &'static str = "notifications";
     const AGGREGATE_TYPES: &'static [&'static str] = &["order", "payment"];
-    const CONCURRENCY: usize = 32;
+    // Most of an event's time is the append, which costs next to nothing while it waits for its group.
+    const CONCURRENCY: usize = 256;
 
     fn wants(&self, event_type: &str) -> bool {
         topic(event_type).is_some()
     }
 
-    async fn handle(&self, event: &StoredEvent) -> Result<(), Failure> {
+    async fn handle(&self, event: &StoredEvent, news: News) -> Result<(), Failure> {
         let cause = &event.metadata;
         let Some(topic) = topic(&cause.event_type) else { return Ok(()) };
         let order_id = cause.aggregate_id.parse().map_err(Failure::permanent)?;
         let id = NotificationId::derive(cause.event_id, EMAIL);
         let aggregate_id = id.to_string();
-        // By the leader's account: a follower that is behind may lack the parcel's number, or that this was sent before.
-        let (mut order, mut known) = (Loaded::<Order>::default(), Loaded::<Notification>::default());
-        let refreshed =
-            tokio::try_join!(self.store.refresh(&cause.aggregate_id, &mut order), self.store.refresh(&aggregate_id, &mut known),);
-        refreshed.map_err(load_failure)?;
-        if known.aggregate != Notification::Pending {
+        let is_fresh = news == News::Fresh;
+        if !is_fresh && self.is_recorded(&aggregate_id).await? {
             return Ok(());
         }
-        let message = message::compose(id, order_id, &order.aggregate, topic).ok_or_else(|| Failure::permanent(NotPlaced))?;
+        let order = self.order_after(cause, topic, is_fresh).await?;
+        let message = message::compose(id, order_id, &order, topic).ok_or_else(|| Failure::permanent(NotPlaced))?;
         let command = match self.mail.send(&message).await {
             Ok(()) => NotificationCommand::RecordSent(notification::RecordSent {
                 order_id,
@@ -95,10 +93,34 @@ impl Reactor for Notifications {
         };
         let context = caused_by(cause, &IDENTITY, clock::now());
         let decide = |loaded: &Loaded<Notification>| notification::decide(&loaded.aggregate, command.clone());
-        match self.store.execute(&aggregate_id, &context, decide).await {
+        match self.store.execute_new(&aggregate_id, &context, decide).await {
             Ok(_) | Err(ExecuteError::Rejected(_)) => Ok(()),
             Err(error) => Err(Failure::transient(error)),
         }
+    }
+}
+
+impl Notifications {
+    /// Whether the customer was told already, by the leader's account: a follower that is behind may lack it.
+    async fn is_recorded(&self, id: &str) -> Result<bool, Failure> {
+        let mut known = Loaded::<Notification>::default();
+        self.store.refresh(id, &mut known).await.map_err(load_failure)?;
+        Ok(known.aggregate != Notification::Pending)
+    }
+
+    /// The order as it was after the event at least: one that is behind may lack the parcel's number.
+    async fn order_after(&self, cause: &Metadata, topic: Topic, is_fresh: bool) -> Result<Order, Failure> {
+        let id = &cause.aggregate_id;
+        // Only the order's own events say how far the order must be.
+        if is_fresh
+            && topic != Topic::PaymentRefunded
+            && let Some(order) = self.store.recall::<Order>(id).filter(|order| order.version >= cause.version)
+        {
+            return Ok(order.aggregate);
+        }
+        let mut order = Loaded::default();
+        self.store.refresh(id, &mut order).await.map_err(load_failure)?;
+        Ok(order.aggregate)
     }
 }
 

@@ -15,6 +15,9 @@ use domain::{
 };
 use event_store::{AppendError, EventContext, JetStreamEventStore, LoadError, Loaded, Transaction};
 
+use telemetry::drain::Drain;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use self::{
     gateway::{ChargeOutcome, ChargeRequest, GatewayError},
     stripe::StripeGateway,
@@ -22,10 +25,12 @@ use self::{
 use crate::{
     causation::{Identity, caused_by},
     clock,
-    reactor::{Failure, Reactor},
+    reactor::{Failure, News, Reactor},
 };
 
 const IDENTITY: Identity = Identity { source: "/contrail/payments", actor: "system:payments" };
+/// Calls to the gateway at the same time.
+const GATEWAY_CALLS_MAX: usize = 64;
 /// Steps for one event before something must be wrong; two are usual, and a race with a cancellation adds a few.
 const STEPS_MAX: usize = 20;
 
@@ -34,31 +39,38 @@ const STEPS_MAX: usize = 20;
 pub struct Payments {
     store: JetStreamEventStore,
     gateway: StripeGateway,
+    gateway_calls: Semaphore,
+    drain: Drain,
 }
 
 impl Payments {
-    /// Charges through `gateway` what `store` says is reserved.
-    pub fn new(store: JetStreamEventStore, gateway: StripeGateway) -> Self {
-        Self { store, gateway }
+    /// Charges through `gateway` what `store` says is reserved, and begins no more of that once `drain` has started.
+    pub fn new(store: JetStreamEventStore, gateway: StripeGateway, drain: Drain) -> Self {
+        Self { store, gateway, gateway_calls: Semaphore::new(GATEWAY_CALLS_MAX), drain }
     }
 }
 
 impl Reactor for Payments {
     const NAME: &'static str = "payments";
     const AGGREGATE_TYPES: &'static [&'static str] = &["order"];
-    const CONCURRENCY: usize = 64;
+    // Most of an event's time is the append, which costs next to nothing while it waits for its group.
+    const CONCURRENCY: usize = 512;
 
     fn wants(&self, event_type: &str) -> bool {
         matches!(event_type, "contrail.order.stock_reserved.v1" | "contrail.order.cancelled.v1")
     }
 
-    async fn handle(&self, event: &StoredEvent) -> Result<(), Failure> {
+    async fn handle(&self, event: &StoredEvent, news: News) -> Result<(), Failure> {
         let cause = &event.metadata;
         let order_id: OrderId = cause.aggregate_id.parse().map_err(Failure::permanent)?;
         // What the gateway said during this call and could not be recorded yet, because the order moved meanwhile.
         let mut charged = None;
+        let mut known = if news == News::Fresh { self.known_standing(order_id, cause) } else { None };
         for _ in 0..STEPS_MAX {
-            let standing = self.standing(order_id).await?;
+            let standing = match known.take() {
+                Some(standing) => standing,
+                None => self.standing(order_id).await?,
+            };
             match self.take_step(&standing, cause, &mut charged).await? {
                 Progress::Settled => return Ok(()),
                 Progress::LookAgain => {}
@@ -80,6 +92,11 @@ enum Progress {
     LookAgain,
 }
 
+/// Whoever comes next has to do it.
+#[derive(Debug, thiserror::Error)]
+#[error("the reactor is draining and calls the gateway no more")]
+struct Draining;
+
 #[derive(Debug, thiserror::Error)]
 #[error("order {order_id} is not settled after {STEPS_MAX} steps")]
 struct Unsettled {
@@ -95,6 +112,16 @@ impl Payments {
         let refreshed = tokio::try_join!(self.store.refresh(&id, &mut order), self.store.refresh(&id, &mut payment));
         refreshed.map_err(load_failure)?;
         Ok(Standing { order_id, order, payment })
+    }
+
+    /// Where they stand as far as this process knows, if that is something to charge. The allocator, in the same process, has
+    /// just reserved the stock, and what is charged for an order that was called off meanwhile is given back: the append shows it.
+    fn known_standing(&self, order_id: OrderId, cause: &Metadata) -> Option<Standing> {
+        let id = order_id.to_string();
+        let order = self.store.recall::<Order>(&id).filter(|order| order.version >= cause.version)?;
+        let payment = self.store.recall::<Payment>(&id).unwrap_or_default();
+        let step = settlement::next_step(&order.aggregate, &payment.aggregate);
+        matches!(step, Step::Charge { .. }).then_some(Standing { order_id, order, payment })
     }
 
     async fn take_step(
@@ -120,6 +147,7 @@ impl Payments {
                 None => return Ok(Progress::Settled),
             },
             Step::Refund { payment_intent_id, amount } => {
+                let _call = self.gateway_call().await?;
                 let refund = self.gateway.refund(standing.order_id.0, &payment_intent_id, amount.minor_units).await;
                 let refund_id = refund.map_err(gateway_failure)?.refund_id;
                 let command = payment::RecordRefund { refund_id, refunded_at: clock::now() };
@@ -127,6 +155,15 @@ impl Payments {
             }
         };
         self.record(standing, outcome, &caused_by(cause, &IDENTITY, clock::now())).await
+    }
+
+    /// Waits until one more call to the gateway may be made; it has ended when this is dropped.
+    async fn gateway_call(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        tokio::select! {
+            biased;
+            () = self.drain.started() => Err(Failure::transient(Draining)),
+            call = self.gateway_calls.acquire() => Ok(call.expect("the semaphore is never closed")),
+        }
     }
 
     async fn charge(
@@ -142,7 +179,10 @@ impl Payments {
             currency: amount.currency.code().to_owned(),
             payment_method,
         };
-        match self.gateway.charge(&request).await {
+        let call = self.gateway_call().await?;
+        let charged_now = self.gateway.charge(&request).await;
+        drop(call);
+        match charged_now {
             Ok(ChargeOutcome::Captured { payment_intent_id }) => {
                 *charged = Some((payment_intent_id.clone(), amount));
                 Ok(Outcome::captured(payment_intent_id, amount, true))
@@ -164,7 +204,10 @@ impl Payments {
         if let Some(charged) = charged.clone() {
             return Ok(Some(charged));
         }
-        let Some(found) = self.gateway.find_charge(order_id.0).await.map_err(gateway_failure)? else { return Ok(None) };
+        let call = self.gateway_call().await?;
+        let found = self.gateway.find_charge(order_id.0).await.map_err(gateway_failure)?;
+        drop(call);
+        let Some(found) = found else { return Ok(None) };
         let currency = found.currency.to_uppercase().parse().map_err(Failure::permanent)?;
         Ok(Some((found.payment_intent_id, Money::new(found.amount_minor, currency))))
     }

@@ -10,7 +10,7 @@ use domain::{
     payment::{Payment, PaymentCaptured, PaymentRefunded},
 };
 use event_store::{Expected, Transaction};
-use reactors::Reactor;
+use reactors::{News, Reactor as _};
 
 use crate::{
     running,
@@ -82,14 +82,14 @@ async fn an_event_that_is_handled_twice_is_announced_once() {
     let mailer = running::mailer(&shop.store, folder.path());
     let (_, event) = confirmed(&shop, "o", ONE_TEA).await;
     // A second instance at the same time.
-    let (first, second) = tokio::join!(mailer.handle(&event), mailer.handle(&event));
+    let (first, second) = tokio::join!(mailer.handle(&event, News::Fresh), mailer.handle(&event, News::Fresh));
     first.unwrap();
     second.unwrap();
     let head = shop.store.head().await.unwrap();
     assert_eq!(mail(folder.path()).len(), 1);
     // And again after it was recorded: what was sent is not even written again.
     fs::remove_file(folder.path().join(format!("{}.eml", id_for(&event)))).unwrap();
-    mailer.handle(&event).await.unwrap();
+    mailer.handle(&event, News::Stale).await.unwrap();
     assert_eq!(mail(folder.path()).len(), 0);
     assert_eq!(shop.store.head().await.unwrap(), head);
     let notification = shop.store.load::<Notification>(&id_for(&event)).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_customers_name_cannot_add_headers() {
     ];
     for name in names {
         let (_, event) = confirmed(&shop, name, Ask { name, ..ONE_TEA }).await;
-        mailer.handle(&event).await.unwrap();
+        mailer.handle(&event, News::Stale).await.unwrap();
         let mail = mail(folder.path());
         let message = &mail[&id_for(&event)];
         let (headers, _) = message.split_once("\r\n\r\n").unwrap();
@@ -194,7 +194,7 @@ async fn mail_waits_for_a_folder_that_cannot_be_written_to() {
     fs::write(&folder, "a file where the folder should be").unwrap();
     let mailer = running::mailer(&shop.store, &folder);
     let (_, event) = confirmed(&shop, "o", ONE_TEA).await;
-    assert!(matches!(mailer.handle(&event).await, Err(reactors::Failure::Transient { .. })));
+    assert!(matches!(mailer.handle(&event, News::Stale).await, Err(reactors::Failure::Transient { .. })));
     let _notifications = running::notifications(&shop.store, &folder);
     fs::remove_file(&folder).unwrap();
     let mut trail = Trail::of(&shop.store);

@@ -2,7 +2,7 @@
 
 use domain::{OrderId, envelope::StoredEvent, order::OrderStatus};
 use event_store::DeadLetter;
-use reactors::{Failure, Reactor};
+use reactors::{Failure, News, Reactor};
 
 use crate::{
     gateway::Gateway,
@@ -147,7 +147,7 @@ impl Reactor for Nervous {
         true
     }
 
-    async fn handle(&self, event: &StoredEvent) -> Result<(), Failure> {
+    async fn handle(&self, event: &StoredEvent, _: News) -> Result<(), Failure> {
         assert_ne!(event.metadata.aggregate_id, "CUP", "cups are frightening");
         Ok(())
     }

@@ -122,6 +122,7 @@ async fn sigterm_ends_an_idle_process_with_exit_code_0() {
     let (status, metrics) = process.get("/metrics").await;
     assert_eq!(status, 200);
     assert!(metrics.contains("contrail_reactor_events_total{reactor=\"allocator\",outcome=\"done\"} 1"), "{metrics}");
+    assert!(metrics.contains("aggregate_cache_hits_total") && metrics.contains("aggregate_cache_bytes"), "{metrics}");
     process.signal(Signal::SIGTERM);
     assert_eq!(process.ended().await.code(), Some(0));
 }

@@ -43,7 +43,8 @@ pub(crate) fn allocator(store: &JetStreamEventStore) -> Running {
 }
 
 pub(crate) fn payments(store: &JetStreamEventStore, gateway: StripeGateway) -> Running {
-    run(store, Payments::new(store.clone(), gateway))
+    let drain = Drain::manual();
+    run_until(drain.clone(), store, Payments::new(store.clone(), gateway, drain))
 }
 
 pub(crate) fn notifications(store: &JetStreamEventStore, folder: &Path) -> Running {
@@ -57,7 +58,10 @@ pub(crate) fn mailer(store: &JetStreamEventStore, folder: &Path) -> Notification
 
 /// Any reactor.
 pub(crate) fn run(store: &JetStreamEventStore, reactor: impl Reactor) -> Running {
-    let drain = Drain::manual();
+    run_until(Drain::manual(), store, reactor)
+}
+
+fn run_until(drain: Drain, store: &JetStreamEventStore, reactor: impl Reactor) -> Running {
     let run = reactors::run(reactor, store.clone(), ReactorMetrics::default(), Health::new("test"), drain.clone());
     Running { drain, task: tokio::spawn(run) }
 }
