@@ -18,6 +18,9 @@ use telemetry::health::Health;
 use telemetry::metrics::Metrics;
 use tokio::net::TcpListener;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Exit {
     let command_line = CommandLine::parse();

@@ -6,19 +6,21 @@ mod as_of;
 mod audit;
 mod inventory;
 mod orders;
+mod orders_by_id;
 
 pub use as_of::{Moment, order_as_of};
 pub use audit::{AuditConditions, AuditKey, AuditRow, Histories, HistoryOf};
 pub use inventory::{StockConditions, StockKey, StockRow};
 pub use keyset::{Ends, Slice, Sql, Table, page};
 pub use orders::{OrderConditions, OrderKey, OrderRow};
+pub use orders_by_id::OrdersById;
 
 use read_store::projections::{self, Projection};
 
 use crate::database::Database;
 use crate::error::QueryError;
 
-/// The order of that id, as it is now.
+/// The order of that id, as it is now. For many callers at the same time there is [`OrdersById`].
 pub async fn order(database: &Database, order_id: &str) -> Result<Option<OrderRow>, QueryError> {
     let sql = "SELECT view_id, placed_at, payload FROM contrail.orders WHERE view_id = $1";
     database.read(|pool| async move { sqlx::query_as(sql).bind(order_id).fetch_optional(&pool).await }).await

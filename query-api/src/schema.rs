@@ -26,7 +26,7 @@ pub use query::Query;
 use crate::database::Database;
 use crate::limits::{FIELD_DIRECTIVES_MAX, QUERY_COMPLEXITY_MAX, QUERY_DEPTH_MAX, QUERY_RECURSION_MAX};
 use crate::positions::Positions;
-use crate::reads::Histories;
+use crate::reads::{Histories, OrdersById};
 use audit::AuditEvent;
 use order::Order;
 use stock::StockItem;
@@ -48,10 +48,11 @@ pub struct Sources {
     pub min_position_wait: Duration,
 }
 
-/// The schema over these sources.
+/// The schema over these sources. Must be called on a tokio runtime.
 pub fn build(sources: Sources) -> Schema {
     let histories = DataLoader::new(Histories { database: sources.database.clone() }, tokio::spawn);
-    builder().data(histories).data(sources).finish()
+    let orders_by_id = OrdersById::new(&sources.database);
+    builder().data(histories).data(orders_by_id).data(sources).finish()
 }
 
 /// The schema's text, as it is committed in `query-api/schema.graphql`.

@@ -15,7 +15,7 @@ use super::{Listed, Sources};
 use crate::error::QueryError;
 use crate::limits::LOOKUP_COST;
 use crate::paging::{Page, PageArguments};
-use crate::reads::{self, AuditConditions, AuditRow, Moment, OrderConditions, OrderRow, StockConditions, StockRow};
+use crate::reads::{self, AuditConditions, AuditRow, Moment, OrderConditions, OrderRow, OrdersById, StockConditions, StockRow};
 
 /// What can be asked.
 ///
@@ -62,7 +62,7 @@ impl Query {
         let Some(order_id) = parse_order_id(&id).map(|id| id.to_string()) else { return Ok(None) };
         Ok(match moment {
             None => {
-                let order = reads::order(&sources.database, &order_id).await?;
+                let order = orders_by_id(ctx).get(order_id).await?;
                 order.map(|row| Order::at_least(row, min_position))
             }
             Some(moment) => {
@@ -166,9 +166,7 @@ impl Query {
     ) -> Result<Option<Node>, QueryError> {
         let database = &sources(ctx).database;
         Ok(match NodeId::parse(&id) {
-            Some(NodeId::Order(order_id)) => {
-                reads::order(database, &order_id.to_string()).await?.map(|row| Node::Order(row.into()))
-            }
+            Some(NodeId::Order(order_id)) => orders_by_id(ctx).get(order_id.to_string()).await?.map(|row| Node::Order(row.into())),
             Some(NodeId::StockItem(sku)) => reads::stock_item(database, &sku).await?.map(|row| Node::StockItem(row.into())),
             Some(NodeId::AuditEvent(position)) => {
                 reads::audit_event(database, position).await?.map(|row| Node::AuditEvent(row.into()))
@@ -176,6 +174,10 @@ impl Query {
             None => None,
         })
     }
+}
+
+fn orders_by_id<'a>(ctx: &Context<'a>) -> &'a OrdersById {
+    ctx.data_unchecked()
 }
 
 fn sources<'a>(ctx: &Context<'a>) -> &'a Sources {
