@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
+
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -19,6 +21,8 @@ pub(crate) enum Task {
     Down(Down),
     /// Run the checks of `tidy` and all tests
     Test(Test),
+    /// Measure, on servers of its own, each figure together with its limit
+    Bench(Bench),
     /// Check what a machine can check: dependency rules, golden files, documented commands, formatting, lints
     Tidy,
 }
@@ -64,6 +68,31 @@ pub(crate) struct Test {
     /// What cargo-nextest gets, such as `-p domain` or a filter
     #[arg(last = true, value_name = "NEXTEST_ARGUMENTS")]
     pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// What to measure
+    #[arg(value_enum)]
+    pub(crate) name: ::bench::Benchmark,
+    /// Print the result as one JSON object, on the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How often limit and ours are measured, in turns; each figure is the median
+    #[arg(long, default_value = "3", value_name = "N")]
+    pub(crate) runs: NonZeroUsize,
+    /// Short and small: whether it works, not how fast it is
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Measure only this case; can be repeated. A wrong one lists the right ones
+    #[arg(long, value_name = "CASE")]
+    pub(crate) case: Vec<String>,
+    /// How many orders, where the benchmark is about a number of them
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(crate) orders: Option<u64>,
+    /// Hold this many orders per second, where the benchmark would look for the highest such rate
+    #[arg(long, value_parser = rate, value_name = "R")]
+    pub(crate) rate: Option<f64>,
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -1,9 +1,10 @@
-//! `cargo xtask demo|up|down|test|tidy`: everything that one does with this checkout, in one command each.
+//! `cargo xtask demo|up|down|test|bench|tidy`: everything that one does with this checkout, in one command each.
 //!
 //! Results go to standard output, progress to standard error. Exit codes: 0 done, 1 failed, 2 usage, 4 a stack is running already,
 //! 130 interrupted.
 
 mod arguments;
+mod bench;
 mod cargo;
 mod demo;
 mod down;
@@ -20,6 +21,9 @@ use local_stack::stack::AlreadyRunning;
 
 use arguments::{Arguments, Task};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EXIT_FAILED: u8 = 1;
 const EXIT_CONFLICT: u8 = 4;
 const EXIT_INTERRUPTED: u8 = 130;
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         Task::Up(options) => up::run(options),
         Task::Down(options) => down::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(options),
         Task::Tidy => tidy::run(),
     };
     match outcome {

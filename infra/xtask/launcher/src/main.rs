@@ -7,6 +7,7 @@
 use std::{
     env,
     os::unix::process::CommandExt as _,
+    path::Path,
     process::{Command, ExitCode},
 };
 
@@ -18,10 +19,14 @@ fn main() -> ExitCode {
     };
     // Tests and services in one go as well, and for the same reason.
     let runs_tests = arguments.first().is_some_and(|task| task == "test");
+    // What is measured is what is shipped.
+    let measures = arguments.first().is_some_and(|task| task == "bench");
+    let folder = executable.parent().unwrap_or(Path::new("."));
+    let is_release = measures || folder.ends_with("release");
     let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--workspace"]);
     build.arg(if runs_tests { "--all-targets" } else { "--bins" });
-    if executable.parent().is_some_and(|folder| folder.ends_with("release")) {
+    if is_release {
         build.arg("--release");
     }
     forget_this_package(&mut build);
@@ -30,7 +35,9 @@ fn main() -> ExitCode {
         Ok(_) => return fail("the build failed"),
         Err(error) => return fail(&format!("run cargo: {error}")),
     }
-    let mut xtask = Command::new(executable.with_file_name("xtask"));
+    // Profiles have folders next to one another.
+    let folder = if is_release { folder.with_file_name("release") } else { folder.to_owned() };
+    let mut xtask = Command::new(folder.join("xtask"));
     forget_this_package(&mut xtask);
     let error = xtask.args(arguments).exec();
     fail(&format!("run xtask: {error}"))
