@@ -15,6 +15,9 @@ use crate::{JetStreamEventStore, wire::STREAM};
 /// Pause after the queue could not be read, before another attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long the next event of a batch is waited for when the server has more.
+const GATHER_LULL: Duration = Duration::from_millis(5);
+
 /// How long what an ending instance hands back stays with the server.
 pub const HAND_BACK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -60,6 +63,8 @@ pub struct WorkQueue {
     options: WorkQueueOptions,
     connections: watch::Receiver<u64>,
     messages: Option<pull::Stream>,
+    /// What was taken from `messages` and not returned yet.
+    gathered: Vec<WorkItem>,
     /// Whether the instance has been handed anything since it asked.
     is_active: bool,
 }
@@ -94,6 +99,7 @@ impl JetStreamEventStore {
             options,
             connections: self.connection.connections.clone(),
             messages: None,
+            gathered: Vec::new(),
             is_active: false,
         }
     }
@@ -102,9 +108,12 @@ impl JetStreamEventStore {
 impl WorkQueue {
     /// Waits for at least one event and returns those at hand, up to `items_max`.
     ///
-    /// While the server is away this waits; it can be dropped at any await: what was not returned is delivered again.
+    /// While the server is away this waits; it can be dropped at any await: what was not returned comes next time.
     pub async fn next_batch(&mut self, items_max: usize) -> Vec<WorkItem> {
         loop {
+            if !self.gathered.is_empty() {
+                return std::mem::take(&mut self.gathered);
+            }
             let Some(messages) = &mut self.messages else {
                 self.start().await;
                 continue;
@@ -122,11 +131,22 @@ impl WorkQueue {
                 self.messages = None;
                 continue;
             };
-            let mut items: Vec<_> = WorkItem::read(first).into_iter().collect();
-            while items.len() < items_max {
+            let mut next = Some(first);
+            // Kept here, so that nothing is lost when the caller does not wait to the end.
+            while let Some(message) = next.take() {
+                let has_more = message.info().is_ok_and(|info| info.pending > 0);
+                self.gathered.extend(WorkItem::read(message));
+                if self.gathered.len() >= items_max {
+                    break;
+                }
                 // Without tokio's budget, which would end the batch after some sixty messages though more are at hand.
-                match unconstrained(messages.next()).now_or_never() {
-                    Some(Some(Ok(message))) => items.extend(WorkItem::read(message)),
+                let at_hand = match unconstrained(messages.next()).now_or_never() {
+                    // The server has more, and it is on its way: a batch that is too small costs more than a moment.
+                    None if has_more => tokio::time::timeout(GATHER_LULL, messages.next()).await.ok(),
+                    at_hand => at_hand,
+                };
+                match at_hand {
+                    Some(Some(Ok(message))) => next = Some(message),
                     Some(Some(Err(_)) | None) => {
                         self.messages = None;
                         break;
@@ -134,9 +154,9 @@ impl WorkQueue {
                     None => break,
                 }
             }
-            if !items.is_empty() {
+            if !self.gathered.is_empty() {
                 self.is_active = true;
-                return items;
+                return std::mem::take(&mut self.gathered);
             }
         }
     }
@@ -144,6 +164,9 @@ impl WorkQueue {
     /// Hands back what was fetched and not returned yet, and lets a standby be the active one. To be called before a process
     /// ends: what it still holds would otherwise wait for `ack_wait`, and a standby for [`TAKEOVER_AFTER`].
     pub async fn close(mut self) {
+        for item in std::mem::take(&mut self.gathered) {
+            item.hand_back().await;
+        }
         let Some(mut messages) = self.messages.take() else { return };
         let options = &self.options;
         if options.sharing == Sharing::OneActive

@@ -12,11 +12,11 @@ const REFUSALS_MAX: u32 = 3;
 
 impl Appender {
     /// Carries a batch's members to their outcomes, together as far as that goes.
-    pub(super) async fn together(self: &Arc<Self>, batch: Vec<Waiting>, is_measured: bool) {
+    pub(super) async fn together(self: &Arc<Self>, batch: Vec<Waiting>) {
         if batch.is_empty() {
             return;
         }
-        let rest = self.commit(batch, is_measured).await;
+        let rest = self.commit(batch).await;
         {
             let mut queue = self.queue();
             queue.batch_landed(rest.len(), Instant::now());
@@ -26,7 +26,7 @@ impl Appender {
     }
 
     /// Commits `members` as one batch, and returns those that have to go by themselves.
-    async fn commit(self: &Arc<Self>, mut members: Vec<Waiting>, is_measured: bool) -> Vec<Waiting> {
+    async fn commit(self: &Arc<Self>, mut members: Vec<Waiting>) -> Vec<Waiting> {
         let mut pause = REPEAT_PAUSE;
         let mut refusals = 0;
         if self.queue().is_conflict_likely(members.len()) {
@@ -35,6 +35,7 @@ impl Appender {
         }
         while members.len() > 1 && refusals < REFUSALS_MAX {
             let events: Vec<_> = members.iter().flat_map(|waiting| &waiting.member.events).collect();
+            let is_measured = self.queue().is_batch_alone();
             let (count, sent) = (events.len(), Instant::now());
             match self.connection.publish(&events).await {
                 Outcome::Appended { last_position } => {

@@ -2,10 +2,10 @@
 //!
 //! The server writes one thing after the other. So plain publishes next to one another cost what the time between their
 //! answers says, and a batch a fixed part (with fsync: six of them, for the files that it is staged in) and a little for
-//! each event. Medians of the last few measurements count, because a disk that stalls for a moment must not
-//! decide. A few waiting events go out as plain publishes as long as that costs less than their batch would. A second
-//! batch goes out before the first is answered when its events cost more than its fixed part: then our work on them overlaps
-//! with the server's on the others. The way that is not taken is tried now and then, for at most a sixty-fourth of the time.
+//! each event. Medians of the last few measurements count, because a disk that stalls for a moment must not decide. A few
+//! waiting events go out as plain publishes as long as that costs less than their batch would. A second batch goes out before
+//! the first is answered when its events cost the two of us more than its fixed part: then our work on them overlaps with
+//! the server's on the others. The way that is not taken is tried now and then, for at most a sixty-fourth of the time.
 
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ const TRIAL_COST_MIN: Duration = Duration::from_millis(1);
 /// What costs less than one part in this many of what was expected is tried again at once.
 const SURPRISING: f64 = 2.0;
 
+/// What an event costs this process, in µs: that is what overlaps with the server's work when two batches are in flight.
+const OWN_EVENT_US: f64 = 8.0;
 /// A plain publish that costs no more than this, in µs, has no fsync in it, and then an event of a batch, which the server
 /// stages and reads back first, costs more.
 const PLAIN_US_WITHOUT_FSYNC: f64 = 45.0;
@@ -141,7 +143,7 @@ impl Costs {
 
     /// Events from which on a batch goes out while another is in flight.
     pub(super) fn next_batch_events_min(&self) -> usize {
-        whole(self.fixed_us.median() / BATCH_EVENT_US).clamp(NEXT_BATCH_EVENTS_MIN, TRANSACTION_EVENTS_MAX)
+        whole(self.fixed_us.median() / (BATCH_EVENT_US + OWN_EVENT_US)).clamp(NEXT_BATCH_EVENTS_MIN, TRANSACTION_EVENTS_MAX)
     }
 
     /// How long a round may wait for those that are on their way to it.
@@ -253,7 +255,7 @@ mod tests {
             server.plains(&mut costs, TRIAL_EVENTS_MAX);
         }
         assert!((10..20).contains(&costs.plains_max()), "{}", costs.plains_max());
-        assert!((150..350).contains(&costs.next_batch_events_min()), "{}", costs.next_batch_events_min());
+        assert!((100..200).contains(&costs.next_batch_events_min()), "{}", costs.next_batch_events_min());
         assert!(!costs.is_streaming());
     }
 
@@ -323,7 +325,7 @@ mod tests {
         for events in (0..60).map(|round| 20 + 37 * (round % 7)) {
             server.batch(&mut costs, events);
         }
-        assert!((40..120).contains(&costs.next_batch_events_min()), "{}", costs.next_batch_events_min());
+        assert!((64..80).contains(&costs.next_batch_events_min()), "{}", costs.next_batch_events_min());
     }
 
     #[test]

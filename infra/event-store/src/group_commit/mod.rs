@@ -188,7 +188,7 @@ impl Appender {
         };
         let plains = self.each_alone(round.plains);
         let stale = self.each_looked_up(round.stale);
-        futures::future::join3(plains, stale, self.together(round.batch, round.is_measured)).await;
+        futures::future::join3(plains, stale, self.together(round.batch)).await;
     }
 
     /// Waits until those are here who come back from the last round, but not for long: alone, nobody is waited for.

@@ -76,8 +76,6 @@ pub(super) struct Round {
     pub(super) plains: Vec<Waiting>,
     /// As one atomic batch.
     pub(super) batch: Vec<Waiting>,
-    /// Whether nothing is in flight before it, so that the time to its answer says what it costs.
-    pub(super) is_measured: bool,
     /// Not at all before the log was looked at.
     pub(super) stale: Vec<Waiting>,
 }
@@ -215,6 +213,11 @@ impl Queue {
         if is_enough_for_two { half.min(TRANSACTION_EVENTS_MAX) } else { TRANSACTION_EVENTS_MAX }
     }
 
+    /// Whether a batch that goes out now has nothing else in flight before it, so that the time to its answer says what it costs.
+    pub(super) fn is_batch_alone(&self) -> bool {
+        self.plains_in_flight == 0 && self.batches_in_flight == 1
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
@@ -266,7 +269,6 @@ impl Queue {
         {
             round.plains.append(&mut round.batch);
         }
-        round.is_measured = self.is_idle() && round.plains.is_empty();
         self.launch(&round);
         round
     }
