@@ -42,7 +42,7 @@ impl Api {
 
     /// With this wait for `minPosition`.
     pub(crate) async fn start_with(min_position_wait: Duration) -> Self {
-        let database = tokio::task::block_in_place(local_stack::testing::database);
+        let database = tokio::task::spawn_blocking(local_stack::testing::database).await.expect("a database of the test");
         let options = database.url().parse().expect("a Postgres URL");
         read_store::schema::migrate(&options).await.expect("an empty database is migrated");
         let writer = PgConnection::connect_with(&options).await.expect("the database is there");
