@@ -16,7 +16,7 @@ use crate::{
     admission::{Admission, admit},
     docs,
     limits::Limits,
-    observe::{RequestMetrics, StoreMetrics, observe},
+    observe::{RequestMetrics, observe},
     openapi, orders,
     problem::{Code, Problem},
     stock,
@@ -33,7 +33,7 @@ pub fn router(store: JetStreamEventStore, health: Health, metrics: Metrics, drai
     let (commands, _) = documented_routes().split_for_parts();
     let admission = Admission::new(limits, drain);
     let request_metrics = RequestMetrics::new(&metrics);
-    StoreMetrics::register(&metrics, store.clone());
+    metrics.register(|registry| registry.register_collector(Box::new(store.metrics())));
     let routes = Router::new()
         .merge(commands.with_state(Api { store }).route_layer(from_fn_with_state(admission, admit)))
         .route("/openapi.json", get(openapi_json))

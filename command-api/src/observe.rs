@@ -1,7 +1,7 @@
 //! What surrounds every request, whatever its route: its names, its log line, its metrics, and the one place where a problem
 //! gets its body.
 
-use std::{fmt, time::Instant};
+use std::time::Instant;
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -9,17 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use event_store::{Figure, JetStreamEventStore};
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::{
-        counter::{ConstCounter, Counter},
-        family::Family,
-        gauge::ConstGauge,
-        histogram::Histogram,
-    },
-};
+use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
 use telemetry::metrics::Metrics;
 use tracing::{Instrument as _, debug, info_span};
 
@@ -58,31 +48,6 @@ impl RequestMetrics {
         let labels = [("route", route), ("method", method_label(method)), ("status", response.status().as_str().to_owned())];
         self.requests.get_or_create(&labels).inc();
         self.durations.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
-    }
-}
-
-/// What the event store says of itself: its cache of aggregates, its snapshots.
-#[derive(Debug)]
-pub(crate) struct StoreMetrics(JetStreamEventStore);
-
-impl StoreMetrics {
-    pub(crate) fn register(metrics: &Metrics, store: JetStreamEventStore) {
-        metrics.register(|registry| registry.register_collector(Box::new(Self(store))));
-    }
-}
-
-impl Collector for StoreMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        for Figure { name, help, is_counter, value } in self.0.figures() {
-            if is_counter {
-                let counter = ConstCounter::new(value);
-                counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
-            } else {
-                let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-                gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -21,5 +21,5 @@ mod metrics;
 
 pub mod settings;
 
-pub use metrics::{ReactorMetrics, StoreMetrics};
+pub use metrics::ReactorMetrics;
 pub use reactor::{Failure, News, Reactor, run};

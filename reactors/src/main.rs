@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use event_store::JetStreamEventStore;
 use reactors::{
-    Reactor as _, ReactorMetrics, StoreMetrics,
+    Reactor as _, ReactorMetrics,
     allocator::{self, AllocatorOptions},
     notifications::{MailFolder, Notifications},
     payments::{Payments, stripe::StripeGateway},
@@ -66,7 +66,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let reactor_metrics = ReactorMetrics::register(&metrics);
     let listener = TcpListener::bind(settings.listen_addr).await.context("listen on LISTEN_ADDR")?;
     let store = JetStreamEventStore::connect(&settings.nats_url, "reactors").await?;
-    StoreMetrics::register(&metrics, store.clone());
+    metrics.register(|registry| registry.register_collector(Box::new(store.metrics())));
 
     let mut tasks = JoinSet::new();
     let runs = |name: &str| settings.only.iter().any(|only| only == name);

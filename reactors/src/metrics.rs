@@ -1,16 +1,8 @@
 //! What reactors count.
 
-use std::fmt;
-
-use event_store::{Figure, JetStreamEventStore};
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
-    metrics::{
-        counter::{ConstCounter, Counter},
-        family::Family,
-        gauge::{ConstGauge, Gauge},
-    },
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 use telemetry::metrics::Metrics;
 
@@ -53,31 +45,5 @@ impl ReactorMetrics {
 
     pub(crate) fn finished(&self, reactor: &'static str) {
         self.in_flight.get_or_create(&ReactorLabels { reactor }).dec();
-    }
-}
-
-/// What the event store says of itself: its cache of aggregates, its snapshots.
-#[derive(Debug)]
-pub struct StoreMetrics(JetStreamEventStore);
-
-impl StoreMetrics {
-    /// Lets `metrics` serve what `store` says.
-    pub fn register(metrics: &Metrics, store: JetStreamEventStore) {
-        metrics.register(|registry| registry.register_collector(Box::new(Self(store))));
-    }
-}
-
-impl Collector for StoreMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        for Figure { name, help, is_counter, value } in self.0.figures() {
-            if is_counter {
-                let counter = ConstCounter::new(value);
-                counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
-            } else {
-                let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-                gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-            }
-        }
-        Ok(())
     }
 }

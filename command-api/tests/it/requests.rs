@@ -60,6 +60,9 @@ async fn the_cache_of_aggregates_is_measured() {
         "# TYPE aggregate_cache_bytes gauge\naggregate_cache_bytes ",
         "aggregate_cache_aggregates 1\n",
         "aggregate_snapshots_used_total 0\n",
+        "# TYPE append_transactions_total counter\nappend_transactions_total 1\n",
+        "append_seconds_total 0.",
+        "append_waiting 0\n",
     ] {
         assert!(metrics.contains(sample), "{sample} is not in\n{metrics}");
     }

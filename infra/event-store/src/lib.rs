@@ -34,7 +34,7 @@ mod work_queue;
 
 mod dead_letters;
 
-mod figures;
+mod metrics;
 
 mod cqrs;
 
@@ -46,9 +46,9 @@ pub use connection::{ConnectError, JetStreamEventStore};
 pub use cqrs::{JetStreamContext, METADATA_KEYS};
 pub use dead_letters::DeadLetter;
 pub use execute::{ExecuteError, Executed};
-pub use figures::Figure;
 pub use group_commit::AppendStats;
 pub use load::{LoadError, Loaded, ReadError, RecordedEvent};
+pub use metrics::StoreMetrics;
 pub use reader::{LogMessage, LogReader};
 pub use set_up::SetUpError;
 pub use snapshots::SnapshotStats;
