@@ -22,6 +22,7 @@ use domain::order::OrderStatus;
 use event_store::JetStreamEventStore;
 use local_stack::Stack;
 
+use crate::eventually::patiently;
 use crate::settle::settle;
 use crate::shop::Shop;
 use log::LogFold;
@@ -72,7 +73,7 @@ pub async fn check(stack: &Stack, shop: &Shop) -> anyhow::Result<Report> {
     let head = settle(info, shop).await?;
     let store = JetStreamEventStore::connect(&info.nats, "e2e").await.context("connect to NATS")?;
     let mut violations = Violations::default();
-    let log = LogFold::read(&store, head, &mut violations).await?;
+    let log = patiently("reading the log", LogFold::read(&store, head, &mut violations)).await?;
 
     let mut report = Report { events: head, orders: log.orders.len() as u64, ..Report::default() };
     for order in log.orders.values() {
@@ -87,12 +88,13 @@ pub async fn check(stack: &Stack, shop: &Shop) -> anyhow::Result<Report> {
     report.duplicated = orders::count_duplicated(&log, &shop.acknowledged(), &mut violations);
     report.oversold = log.oversold.len() as u64;
     stock::check_open_reservations(&log, &mut violations);
-    money::check(&log, &shop.gateway_ledger().await?, &mut violations);
+    let ledger = patiently("asking for the gateway's ledger", shop.gateway_ledger()).await?;
+    money::check(&log, &ledger, &mut violations);
     mail::check(&log, &stack.directory().join("mail"), &mut violations)?;
-    mail::check_dead_letters(&info.nats, &mut violations).await?;
-    read_models::check(&log, info, shop, &mut violations).await?;
-    read_models::check_replay(stack, &mut violations).await?;
-    let audited = audit::check(stack, &log, &mut violations).await?;
+    patiently("looking at the dead letters", mail::check_dead_letters(&info.nats, &mut violations)).await?;
+    patiently("comparing the read models", read_models::check(&log, info, shop, &mut violations)).await?;
+    patiently("replaying the log beside the read models", read_models::check_replay(stack, &mut violations)).await?;
+    let audited = patiently("verifying the audit trail", audit::check(stack, &log, &mut violations)).await?;
     report.audit_verified = audited.is_verified;
     report.audit_root = audited.root_hex;
     report.violations = violations.into_lines();

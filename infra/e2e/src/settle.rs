@@ -9,7 +9,7 @@ use futures::TryStreamExt as _;
 use local_stack::StackInfo;
 use tokio::time::Instant;
 
-use crate::eventually::eventually;
+use crate::eventually::{eventually, patiently};
 use crate::shop::Shop;
 
 /// How long a system may need to come to rest. What a killed reactor had in hand is handed out again after 30 s.
@@ -25,7 +25,7 @@ pub async fn settle(info: &StackInfo, shop: &Shop) -> anyhow::Result<u64> {
     let mut last_seen = String::new();
     let mut last_told = Instant::now();
     let settled = eventually("the system comes to rest", SETTLE_DEADLINE, async || {
-        let outcome = look(&jetstream, shop).await;
+        let outcome = patiently("looking whether the system is at rest", look(&jetstream, shop)).await;
         let (head, at_rest) = match outcome {
             Ok(Ok(head)) => (head, true),
             Ok(Err(unrest)) => {

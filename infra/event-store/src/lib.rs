@@ -30,6 +30,7 @@ mod snapshots;
 
 mod reader;
 mod tail;
+mod trouble;
 mod work_queue;
 
 mod dead_letters;

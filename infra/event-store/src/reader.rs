@@ -18,7 +18,7 @@ use domain::{DecodeError, envelope::StoredEvent};
 use futures::{FutureExt, StreamExt};
 use tokio::{sync::watch, task::unconstrained};
 
-use crate::{JetStreamEventStore, ReadError, wire::STREAM};
+use crate::{JetStreamEventStore, ReadError, trouble::Trouble, wire::STREAM};
 
 /// Pause after the log could not be read, before another attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -57,6 +57,7 @@ pub struct LogReader {
     connections: watch::Receiver<u64>,
     next_position: u64,
     messages: Option<pull::Ordered>,
+    trouble: Trouble,
 }
 
 impl fmt::Debug for LogReader {
@@ -69,7 +70,7 @@ impl JetStreamEventStore {
     /// A reader whose first message is the one at `position` (1 is the log's first; 0 means 1).
     pub fn read_from(&self, position: u64) -> LogReader {
         let connections = self.connection.connections.clone();
-        LogReader { store: self.clone(), connections, next_position: position.max(1), messages: None }
+        LogReader { store: self.clone(), connections, next_position: position.max(1), messages: None, trouble: Trouble::default() }
     }
 }
 
@@ -148,9 +149,12 @@ impl LogReader {
             consumer.messages().await.map_err(|error| error.to_string())
         };
         match started.await {
-            Ok(messages) => self.messages = Some(messages),
+            Ok(messages) => {
+                self.messages = Some(messages);
+                self.trouble.over("read the log");
+            }
             Err(error) => {
-                tracing::debug!("start to read the log: {error}");
+                self.trouble.met("read the log", error);
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }

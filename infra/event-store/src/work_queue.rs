@@ -10,7 +10,7 @@ use domain::{DecodeError, envelope::StoredEvent};
 use futures::{FutureExt, StreamExt};
 use tokio::{sync::watch, task::unconstrained};
 
-use crate::{JetStreamEventStore, wire::STREAM};
+use crate::{JetStreamEventStore, trouble::Trouble, wire::STREAM};
 
 /// Pause after the queue could not be read, before another attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -63,6 +63,7 @@ pub struct WorkQueue {
     options: WorkQueueOptions,
     connections: watch::Receiver<u64>,
     messages: Option<pull::Stream>,
+    trouble: Trouble,
     /// What was taken from `messages` and not returned yet.
     gathered: Vec<WorkItem>,
     /// Whether the instance has been handed anything since it asked.
@@ -99,6 +100,7 @@ impl JetStreamEventStore {
             options,
             connections: self.connection.connections.clone(),
             messages: None,
+            trouble: Trouble::default(),
             gathered: Vec::new(),
             is_active: false,
         }
@@ -125,7 +127,7 @@ impl WorkQueue {
             };
             let Some(Ok(first)) = first else {
                 if let Some(Err(error)) = first {
-                    tracing::debug!(reactor = self.options.name, "read the work queue: {error}");
+                    tracing::debug!(queue = self.options.name, "read the work queue: {error}");
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 self.messages = None;
@@ -174,7 +176,7 @@ impl WorkQueue {
             && let Ok(stream) = self.store.connection.jetstream.get_stream_no_info(STREAM).await
             && let Err(error) = stream.unpin_consumer(options.name, PRIORITY_GROUP).await
         {
-            tracing::debug!(reactor = options.name, "make way for a standby: {error}");
+            tracing::debug!(queue = options.name, "make way for a standby: {error}");
         }
         for _ in 0..self.options.in_flight_max {
             let Some(Some(Ok(message))) = unconstrained(messages.next()).now_or_never() else { break };
@@ -213,13 +215,15 @@ impl WorkQueue {
             };
             messages.messages().await.map_err(|error| error.to_string())
         };
+        let what = format!("open the work queue {}", options.name);
         match started.await {
             Ok(messages) => {
                 self.messages = Some(messages);
                 self.is_active = false;
+                self.trouble.over(&what);
             }
             Err(error) => {
-                tracing::debug!(reactor = options.name, "open the work queue: {error}");
+                self.trouble.met(&what, error);
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }

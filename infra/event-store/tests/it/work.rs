@@ -94,6 +94,28 @@ async fn one_instance_is_active_and_a_standby_takes_over_when_it_ends_or_falls_s
 }
 
 #[tokio::test]
+async fn a_queue_of_an_older_release_is_brought_up_to_date_and_goes_on_where_it_was() {
+    const OLD: WorkQueueOptions = WorkQueueOptions { ack_wait: Duration::from_secs(30), in_flight_max: 10, ..OPTIONS };
+    const NEW: WorkQueueOptions = WorkQueueOptions { sharing: Sharing::OneActive, ..OPTIONS };
+    for (before, after) in [(OLD, NEW), (NEW, OLD)] {
+        let (_server, store) = log().await;
+        receive(&store, "TEA", 1).await;
+        let mut old = store.work_queue(before);
+        old.next_batch(10).await.remove(0).done().await;
+        // It waits for more while the new release starts beside it.
+        let waits = tokio::time::timeout(Duration::from_millis(100), old.next_batch(10)).await;
+        assert!(waits.is_err());
+        let mut new = store.work_queue(after);
+        let waits = tokio::time::timeout(Duration::from_millis(300), new.next_batch(10)).await;
+        assert!(waits.is_err(), "what was done does not come again");
+        old.close().await;
+        receive(&store, "TEA", 1).await;
+        let items = tokio::time::timeout(Duration::from_secs(10), new.next_batch(10)).await.expect("the new queue works");
+        assert_eq!(items[0].position, 2);
+    }
+}
+
+#[tokio::test]
 async fn a_queue_goes_on_after_the_server_was_killed() {
     let (mut server, store) = log().await;
     let mut queue = store.work_queue(OPTIONS);
