@@ -1,8 +1,8 @@
 //! Mail as files in a folder: one RFC 5322 message each, named after the notification.
 
 use std::{
-    io,
-    path::PathBuf,
+    fs, io,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -50,12 +50,23 @@ impl MailFolder {
             .header(ContentType::TEXT_PLAIN)
             .body(message.text.clone())
             .map_err(|error| MailError::Message(error.to_string()))?;
-        tokio::fs::create_dir_all(&self.folder).await.map_err(MailError::Folder)?;
-        let file = self.folder.join(format!("{}.eml", message.id));
-        // A reader of the folder sees whole messages only, also when two of us write the same one.
-        let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
-        let unfinished = self.folder.join(format!(".{}.{process}-{write}", message.id));
-        tokio::fs::write(&unfinished, mail.formatted()).await.map_err(MailError::Folder)?;
-        tokio::fs::rename(&unfinished, &file).await.map_err(MailError::Folder)
+        let (folder, name, text) = (self.folder.clone(), format!("{}.eml", message.id), mail.formatted());
+        let written = tokio::task::spawn_blocking(move || write_whole(&folder, &name, &text)).await;
+        // The task is aborted by nobody; should it have panicked, the mail is not there.
+        written.map_err(io::Error::other).flatten().map_err(MailError::Folder)
     }
+}
+
+/// A reader of the folder sees whole files only, also when two of us write the same one.
+fn write_whole(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
+    let unfinished = folder.join(format!(".{name}.{process}-{write}"));
+    match fs::write(&unfinished, text) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder)?;
+            fs::write(&unfinished, text)?;
+        }
+        written => written?,
+    }
+    fs::rename(unfinished, folder.join(name))
 }
