@@ -10,6 +10,7 @@
 //!
 //! The limit of this benchmark is the CPU: what the machine's cores could do at the CPU time that one order costs, load included.
 
+mod mail;
 mod processes;
 mod trial;
 
@@ -48,6 +49,7 @@ const RATE_MIN: f64 = 5.0;
 pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Result<Vec<Row>> {
     let folder = workplace.subfolder()?;
     let stack_options = StackOptions::new(folder.path().join("stack"));
+    let _mail = mail::keep_in_memory(&stack_options.directory)?;
     let stack = block_in_place(|| Stack::start(stack_options, |step| eprintln!("{step}")))?;
     let measured = measure(options, &stack).await;
     let shut_down = block_in_place(|| stack.shut_down());
