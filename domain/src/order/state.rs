@@ -121,6 +121,11 @@ pub struct Shipment {
 }
 
 impl Order {
+    /// Whether stock was ever set aside for it: that is when it is told until when to pay.
+    pub const fn was_reserved(&self) -> bool {
+        self.payment_due_at.is_some()
+    }
+
     /// Folds one event in. Total: whatever the log holds, in whatever order, gives a state.
     pub fn evolve(&mut self, event: &OrderEvent) {
         match event {

@@ -9,7 +9,7 @@ mod plan;
 mod stocks;
 mod task;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use domain::{OrderId, Sku, order::Order};
 use event_store::{
@@ -34,9 +34,9 @@ use crate::{
 pub const NAME: &str = "allocator";
 
 /// Events decided together at most.
-const BATCH_ITEMS_MAX: usize = 512;
+const BATCH_ITEMS_MAX: usize = 1_024;
 /// Deliveries without acknowledgement, over all instances: a batch being committed, one being decided, and two on their way.
-const IN_FLIGHT_MAX: i64 = 2_048;
+const IN_FLIGHT_MAX: i64 = 4_096;
 /// Pause before the first retry of a batch; doubles up to [`RETRY_PAUSE_MAX`].
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Longest pause between two tries of a batch.
@@ -116,7 +116,7 @@ struct Allocator {
 /// A batch whose transaction is on its way.
 struct Committing {
     batch: Vec<Task>,
-    plan: Plan,
+    plan: Arc<Plan>,
     answer: JoinHandle<Result<Appended, AppendError>>,
     outcome: Option<Result<Appended, AppendError>>,
 }
@@ -139,6 +139,15 @@ async fn committed(committing: &mut Option<Committing>) {
     }
 }
 
+/// Keeps the orders of `plan` as they are now that it is in the log, for whoever comes next to them.
+fn remember(store: &JetStreamEventStore, plan: &Plan, appended: Appended) {
+    for change in &plan.order_changes {
+        let mut order = change.order.clone();
+        order.advance(&change.events, appended.first_position + change.last_index as u64);
+        store.remember(&change.order_id.to_string(), &order);
+    }
+}
+
 impl Allocator {
     /// The events that lead to something; the others are acknowledged.
     async fn sort(&mut self, items: Vec<WorkItem>) -> Vec<Task> {
@@ -158,26 +167,21 @@ impl Allocator {
         tasks
     }
 
-    /// Decides `batch` and sends it on its way, while the batch before it may still be on its own.
+    /// Decides `batch` and sends it on its way. Most of that is done while the batch before it is still on its own.
     async fn begin(&mut self, mut batch: Vec<Task>) {
-        let mut decided = self.decide(&mut batch).await;
-        if matches!(decided, Err(Obstacle::Unsettled)) {
-            if !self.conclude().await {
-                return self.put_back(batch);
-            }
-            decided = self.decide(&mut batch).await;
+        let decided = self.decide(&mut batch).await;
+        // The next transaction says what it expects of the stocks in positions, which the last one's answer brings.
+        if !self.conclude().await {
+            // What was decided rests on what did not happen.
+            return self.put_back(batch);
         }
+        let decided = match decided {
+            Ok(plan) => self.settle(plan, &batch).await,
+            Err(obstacle) => Err(obstacle),
+        };
         match decided {
-            Ok(plan) => {
-                // The next transaction says what it expects of the stocks in positions, which the last one's answer brings.
-                if !self.conclude().await {
-                    // What was decided rests on what did not happen.
-                    return self.put_back(batch);
-                }
-                self.send(batch, plan);
-            }
+            Ok(plan) => self.send(batch, plan),
             Err(obstacle) => {
-                self.conclude().await;
                 let mut pause = RETRY_PAUSE;
                 if let Some(rest) = self.overcome(obstacle, batch, &mut pause).await {
                     self.finish(rest, pause).await;
@@ -187,9 +191,17 @@ impl Allocator {
     }
 
     fn send(&mut self, batch: Vec<Task>, plan: Plan) {
-        let (store, transaction) = (self.store.clone(), plan.transaction(&self.stocks));
-        let answer = tokio::spawn(async move { store.append(transaction).await });
+        let (store, transaction, plan) = (self.store.clone(), plan.transaction(&self.stocks), Arc::new(plan));
         self.stocks.anticipate(&plan);
+        let answer = tokio::spawn({
+            let plan = Arc::clone(&plan);
+            async move {
+                let appended = store.append(transaction).await?;
+                // At once: the payments reactor is being handed the very events.
+                remember(&store, &plan, appended);
+                Ok(appended)
+            }
+        });
         self.committing = Some(Committing { batch, plan, answer, outcome: None });
     }
 
@@ -202,7 +214,7 @@ impl Allocator {
         let obstacle = match outcome {
             Some(Ok(appended)) => {
                 self.stocks.confirm(&plan, appended.first_position);
-                self.done(batch, &plan, appended).await;
+                self.done(batch, &plan).await;
                 return true;
             }
             Some(Err(error)) => Obstacle::of_append(&error),
@@ -218,12 +230,17 @@ impl Allocator {
     /// Carries `batch` out alone, however often that has to be tried, or hands it back when the process drains first.
     async fn finish(&mut self, mut batch: Vec<Task>, mut pause: Duration) {
         while !batch.is_empty() {
-            let obstacle = match self.decide(&mut batch).await {
+            let decided = match self.decide(&mut batch).await {
+                Ok(plan) => self.settle(plan, &batch).await,
+                Err(obstacle) => Err(obstacle),
+            };
+            let obstacle = match decided {
                 Ok(plan) => match self.store.append(plan.transaction(&self.stocks)).await {
                     Ok(appended) => {
                         self.stocks.anticipate(&plan);
                         self.stocks.confirm(&plan, appended.first_position);
-                        return self.done(batch, &plan, appended).await;
+                        remember(&self.store, &plan, appended);
+                        return self.done(batch, &plan).await;
                     }
                     Err(error) => Obstacle::of_append(&error),
                 },
@@ -278,7 +295,7 @@ impl Allocator {
                 }
                 return None;
             }
-            Obstacle::Conflict | Obstacle::Unsettled => self.metrics.count(NAME, "conflict", 1),
+            Obstacle::Conflict => self.metrics.count(NAME, "conflict", 1),
             Obstacle::Away(error) => {
                 self.metrics.count(NAME, "retried", 1);
                 tracing::warn!(reactor = NAME, events = batch.len(), "trying again: {error}");
@@ -311,37 +328,34 @@ impl Allocator {
     /// What of `batch` follows for the log, from the orders and stocks as they will be when what is being committed is written.
     async fn decide(&mut self, batch: &mut [Task]) -> Result<Plan, Obstacle> {
         self.load_orders(batch).await?;
-        let skus = plan::skus(batch);
         self.stocks.check().await?;
-        self.stocks.ensure(&skus).await?;
-        let mut confirmed = BTreeSet::new();
+        self.stocks.ensure(&plan::skus(batch)).await?;
+        self.plan(batch)
+    }
+
+    /// A plan that finds too little stock, or nothing to give back, appends nothing to that SKU, so no conflict would show that the
+    /// stock was out of date. This looks, once nothing is on its way to the log any more, and plans again where it was.
+    async fn settle(&mut self, mut plan: Plan, batch: &[Task]) -> Result<Plan, Obstacle> {
+        let mut looked_at = BTreeSet::new();
         loop {
-            let now = clock::now();
-            let plan = Plan::new(batch, &self.stocks, now, now + self.options.payment_window)?;
-            // A plan that finds too little stock, or nothing to give back, appends nothing to that SKU, so no conflict
-            // would show that the stock was out of date. Look before deciding that.
-            let doubtful: Vec<_> = plan.doubtful.difference(&confirmed).cloned().collect();
-            if doubtful.is_empty() {
+            let doubtful: Vec<_> = plan.doubtful.difference(&looked_at).cloned().collect();
+            if doubtful.is_empty() || !self.stocks.refresh(&doubtful).await? {
                 return Ok(plan);
             }
-            // The log can tell only once it has what is on its way to it.
-            if self.committing.is_some() {
-                return Err(Obstacle::Unsettled);
-            }
-            self.stocks.refresh(&doubtful).await?;
-            confirmed.extend(doubtful);
+            looked_at.extend(doubtful);
+            plan = self.plan(batch)?;
         }
     }
 
+    fn plan(&self, batch: &[Task]) -> Result<Plan, Obstacle> {
+        let now = clock::now();
+        Plan::new(batch, &self.stocks, now, now + self.options.payment_window)
+    }
+
     /// Acknowledges what is in the log now.
-    async fn done(&self, batch: Vec<Task>, plan: &Plan, appended: Appended) {
+    async fn done(&self, batch: Vec<Task>, plan: &Plan) {
         self.metrics.count(NAME, "done", batch.len());
         tracing::debug!(reactor = NAME, events = batch.len(), "{plan}");
-        for change in &plan.order_changes {
-            let mut order = change.order.clone();
-            order.advance(&change.events, appended.first_position + change.last_index as u64);
-            self.store.remember(&change.order_id.to_string(), &order);
-        }
         for task in batch {
             task.item.done().await;
         }
@@ -396,8 +410,6 @@ impl Allocator {
 pub(crate) enum Obstacle {
     /// Somebody else changed an order or a SKU meanwhile.
     Conflict,
-    /// It takes a look at the log, which does not have yet what is being committed.
-    Unsettled,
     /// The log is away, or the outcome is unknown.
     Away(String),
     /// One order cannot be decided on by this build, ever.

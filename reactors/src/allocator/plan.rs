@@ -178,7 +178,9 @@ impl<'a> Draft<'a> {
     fn give_back(&mut self, tasks: &[&Task], command: impl Fn(Vec<OrderId>) -> StockCommand) -> Result<(), Obstacle> {
         let mut by_sku: BTreeMap<Sku, Vec<OrderId>> = BTreeMap::new();
         for task in tasks {
-            let Some(placement) = &task.order.aggregate.placement else { continue };
+            let order = &task.order.aggregate;
+            // What was never set aside need not be given back. It never will be either: reservation and order move together.
+            let Some(placement) = order.placement.as_ref().filter(|_| order.was_reserved()) else { continue };
             for sku in placement.quantities().into_keys() {
                 if !self.stock(&sku).is_some_and(|stock| stock.open.contains_key(&task.order_id)) {
                     self.doubtful.insert(sku.clone());

@@ -50,14 +50,23 @@ impl Stocks {
         Ok(())
     }
 
-    /// Folds in what the log has of `skus` by now. Returns `false` if there was nothing to ask.
+    /// Folds in what the log has of `skus` by now, and returns whether that was anything new. Not to be asked while something is being
+    /// committed: the log does not have that yet.
     pub(crate) async fn refresh(&mut self, skus: &[Sku]) -> Result<bool, Obstacle> {
-        for sku in skus {
-            if let Some(loaded) = self.known.get_mut(sku) {
-                self.store.refresh(sku.as_str(), loaded).await.map_err(|error| obstacle(sku, &error))?;
+        let mut has_news = false;
+        for some in skus.chunks(LOADS_IN_FLIGHT_MAX) {
+            let known = some.iter().filter_map(|sku| Some((sku, self.known.get(sku)?.clone())));
+            let refreshes = known.map(|(sku, mut loaded)| async {
+                let is_new = self.store.refresh(sku.as_str(), &mut loaded).await.map_err(|error| obstacle(sku, &error))?;
+                Ok::<_, Obstacle>(is_new.then(|| (sku.clone(), loaded)))
+            });
+            let refreshed = futures::future::try_join_all(refreshes).await?;
+            for (sku, loaded) in refreshed.into_iter().flatten() {
+                self.known.insert(sku, loaded);
+                has_news = true;
             }
         }
-        Ok(!skus.is_empty())
+        Ok(has_news)
     }
 
     /// Folds in what `plan` is about to append, so that the next batch can be decided meanwhile. Where its events will be in the log is
