@@ -2,7 +2,7 @@
 
 use std::{any::Any, error::Error, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use domain::envelope::StoredEvent;
+use domain::{envelope::StoredEvent, order::Order};
 use event_store::{JetStreamEventStore, Sharing, WorkItem, WorkQueueOptions};
 use futures::FutureExt;
 use telemetry::{drain::Drain, health::Health};
@@ -99,7 +99,8 @@ pub trait Reactor: Send + Sync + 'static {
     /// How many events it handles at the same time.
     const CONCURRENCY: usize;
 
-    /// Whether it has anything to do for events of this type; the others are acknowledged unread.
+    /// Whether it has anything to do for events of this type; the others are only folded into what is known of
+    /// their orders.
     fn wants(&self, event_type: &str) -> bool;
 
     /// Carries out what follows from `event`. A panic counts as [`Failure::Permanent`]. Called again with the same event after a failure, a lost
@@ -132,6 +133,10 @@ pub async fn run<R: Reactor>(reactor: R, store: JetStreamEventStore, metrics: Re
         };
         for item in items {
             let event = item.event();
+            if let Ok(event) = &event {
+                // Events come in the log's order, so most orders need not be asked for when there is something to do for them.
+                shared.store.witness::<Order>(&item, event);
+            }
             if event.as_ref().is_ok_and(|event| !shared.reactor.wants(&event.metadata.event_type)) {
                 item.done().await;
                 continue;

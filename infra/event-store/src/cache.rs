@@ -106,6 +106,14 @@ impl Cache {
         Recalled { was_cached: loaded.is_some(), loaded: loaded.unwrap_or_default() }
     }
 
+    /// How many events the aggregate as it is cached has; 0 if it is not cached.
+    pub(crate) fn version<A: SnapshotState>(&self, id: &str) -> u64 {
+        let subject = wire::subject(A::TYPE, id);
+        let generations = self.lock();
+        let known = generations.young.entries.get(&subject).or_else(|| generations.old.entries.get(&subject));
+        known.map_or(0, |entry| entry.version)
+    }
+
     /// Counts a load, once it is known what came of it.
     pub(crate) fn count(&self, was_cached: bool, version: u64) {
         match (was_cached, version) {

@@ -16,6 +16,7 @@ use crate::{
     snapshots::SNAPSHOT_EVENTS,
     transaction::Expected,
     wire::{self, STREAM},
+    work_queue::WorkItem,
 };
 
 /// Messages asked for in the first direct get of a load: most aggregates have fewer events, and of a long one, whose snapshot
@@ -149,6 +150,25 @@ impl JetStreamEventStore {
     pub fn recall<A: SnapshotState>(&self, id: &str) -> Option<Loaded<A>> {
         let Recalled { loaded, was_cached } = self.cache.recall(id);
         was_cached.then_some(loaded)
+    }
+
+    /// Folds the event of `item` into what is kept of its aggregate, if it is the next one there, so that nobody has to ask for it:
+    /// of an aggregate of which nothing is kept, its first event. One of another type is none of `A`.
+    ///
+    /// An event that cannot be decoded is left for whoever handles it.
+    pub fn witness<A: SnapshotState>(&self, item: &WorkItem, event: &StoredEvent) {
+        let metadata = &event.metadata;
+        let id = metadata.aggregate_id.as_str();
+        let is_next = metadata.aggregate_type == A::TYPE && self.cache.version::<A>(id) + 1 == metadata.version;
+        if !is_next || !item.is_in_its_place(event) {
+            return;
+        }
+        let Recalled { mut loaded, .. } = self.cache.recall::<A>(id);
+        let Ok(change) = event.decode::<A::Event>() else { return };
+        if loaded.version + 1 == metadata.version {
+            loaded.advance(&[change], item.position);
+            self.remember(id, &loaded);
+        }
     }
 
     /// Which of these aggregates, given by id and where each is thought to end, end somewhere else: in one request for 512 of

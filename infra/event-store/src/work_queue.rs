@@ -10,7 +10,11 @@ use domain::{DecodeError, envelope::StoredEvent};
 use futures::{FutureExt, StreamExt};
 use tokio::{sync::watch, task::unconstrained};
 
-use crate::{JetStreamEventStore, trouble::Trouble, wire::STREAM};
+use crate::{
+    JetStreamEventStore,
+    trouble::Trouble,
+    wire::{self, STREAM},
+};
 
 /// Pause after the queue could not be read, before another attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -240,6 +244,13 @@ impl WorkItem {
     /// The event.
     pub fn event(&self) -> Result<StoredEvent, DecodeError> {
         StoredEvent::from_json(&self.message.message.payload)
+    }
+
+    /// Whether `event`, which is this item's, lies on the subject of the aggregate that it names. One that somebody else than this
+    /// store has put elsewhere is part of no aggregate.
+    pub fn is_in_its_place(&self, event: &StoredEvent) -> bool {
+        let metadata = &event.metadata;
+        self.message.message.subject.as_str() == wire::subject(&metadata.aggregate_type, &metadata.aggregate_id)
     }
 
     /// The stored bytes.

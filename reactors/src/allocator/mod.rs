@@ -9,9 +9,16 @@ mod plan;
 mod stocks;
 mod task;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use domain::{OrderId, Sku, order::Order};
+use domain::{
+    OrderId, Sku,
+    order::{Order, OrderStatus},
+};
 use event_store::{
     AppendError, Appended, HAND_BACK_PAUSE, JetStreamEventStore, LoadError, Loaded, Sharing, WorkItem, WorkQueueOptions,
 };
@@ -152,17 +159,28 @@ impl Allocator {
     /// The events that lead to something; the others are acknowledged.
     async fn sort(&mut self, items: Vec<WorkItem>) -> Vec<Task> {
         let mut tasks: Vec<Task> = Vec::with_capacity(items.len());
+        // Which of them is the last about an order.
+        let mut last: HashMap<OrderId, usize> = HashMap::new();
         for item in items {
-            match Task::read(item) {
-                Reading::Task(task) => tasks.push(*task),
+            let known = |order_id: OrderId| match last.get(&order_id) {
+                Some(&earlier) => Some(tasks[earlier].order.clone()),
+                None => self.store.recall(&order_id.to_string()),
+            };
+            match Task::read(item, known) {
+                Reading::Task(task) => {
+                    last.insert(task.order_id, tasks.len());
+                    tasks.push(*task);
+                }
                 Reading::Nothing(item) => item.done().await,
                 Reading::Unreadable { item, error_chain } => self.give_up(item, error_chain).await,
             }
         }
         // An order that is also released or shipped in this batch is further on than its placement tells.
-        let further: BTreeSet<_> = tasks.iter().filter(|task| task.kind != TaskKind::Reserve).map(|task| task.order_id).collect();
-        for task in &mut tasks {
-            task.must_load |= further.contains(&task.order_id);
+        for index in 0..tasks.len() {
+            let last = last[&tasks[index].order_id];
+            if last != index {
+                (tasks[index].order, tasks[index].must_load) = (tasks[last].order.clone(), tasks[last].must_load);
+            }
         }
         tasks
     }
@@ -385,7 +403,11 @@ impl Allocator {
     /// for a while, and those of a transaction that met a conflict.
     async fn check_orders(&self, batch: &mut [Task]) -> Result<(), Obstacle> {
         let now = clock::now();
-        let in_doubt = |task: &Task| !task.must_load && (task.must_check || now - task.cause.time > SURE_FOR);
+        let in_doubt = |task: &Task| {
+            let is_old = task.must_check || now - task.cause.time > SURE_FOR;
+            let is_waiting = task.kind == TaskKind::Reserve && task.order.aggregate.status == Some(OrderStatus::Placed);
+            is_old && is_waiting && !task.must_load
+        };
         let known: Vec<_> =
             batch.iter().filter(|task| in_doubt(task)).map(|task| (task.order_id.to_string(), task.expected())).collect();
         if known.is_empty() {

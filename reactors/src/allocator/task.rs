@@ -42,7 +42,9 @@ pub(crate) enum Reading {
 }
 
 impl Task {
-    pub(crate) fn read(item: WorkItem) -> Reading {
+    /// What `item` comes to, given what is `known` of its order. What nobody has to ask the log for is not asked: the state before the
+    /// event and the event make the state after it.
+    pub(crate) fn read(item: WorkItem, known: impl FnOnce(OrderId) -> Option<Loaded<Order>>) -> Reading {
         let event = match item.event() {
             Ok(event) => event,
             Err(error) => return Reading::Unreadable { item, error_chain: chain(&error) },
@@ -57,19 +59,22 @@ impl Task {
             Ok(order_id) => order_id,
             Err(error) => return Reading::Unreadable { item, error_chain: chain(&error) },
         };
-        // A placed order is as its first event tells, unless it was delivered before; a conflict would show otherwise.
-        let mut order = Loaded::default();
-        let mut must_load = true;
-        if kind == TaskKind::Reserve && item.deliveries == 1 && event.metadata.version == 1 {
-            match event.decode::<OrderEvent>() {
-                Ok(placed) => {
-                    order = Loaded { aggregate: Order::default(), version: event.metadata.version, position: item.position };
-                    order.aggregate.evolve(&placed);
-                    must_load = false;
-                }
-                Err(error) => return Reading::Unreadable { item, error_chain: chain(&error) },
-            }
+        if !item.is_in_its_place(&event) {
+            let error_chain = vec![format!("this event is not on the subject of order {order_id}")];
+            return Reading::Unreadable { item, error_chain };
         }
+        let change = match event.decode::<OrderEvent>() {
+            Ok(change) => change,
+            Err(error) => return Reading::Unreadable { item, error_chain: chain(&error) },
+        };
+        let mut order = known(order_id).unwrap_or_default();
+        if order.version + 1 == event.metadata.version {
+            order.advance(&[change], item.position);
+        }
+        // A placed order that comes again has most likely moved on since. Nothing that follows would change what one that is
+        // cancelled or shipped needs here.
+        let may_have_moved = kind == TaskKind::Reserve && item.deliveries > 1 && order.version == event.metadata.version;
+        let must_load = may_have_moved || order.version < event.metadata.version;
         Reading::Task(Box::new(Self { item, cause: event.metadata, order_id, kind, order, must_load, must_check: false }))
     }
 

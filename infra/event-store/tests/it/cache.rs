@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use domain::{
     OrderId,
+    order::Order,
     stock::{Allocation, Stock, StockReserved},
 };
-use event_store::{Expected, JetStreamEventStore, Loaded, Transaction};
+use event_store::{Expected, JetStreamEventStore, Loaded, Sharing, Transaction, WorkQueueOptions};
 use uuid::Uuid;
 
 use crate::{NOW, context, log, receive, received};
@@ -97,4 +100,43 @@ async fn a_cached_aggregate_is_brought_up_to_date_however_much_is_new() {
         assert_eq!(ours.aggregate.on_hand, pieces);
         assert_eq!((ours.position, ours.version, ours.aggregate), (theirs.position, theirs.version, theirs.aggregate));
     }
+}
+
+#[tokio::test]
+async fn what_a_queue_hands_out_makes_the_cache_follow_the_log() {
+    let (server, writer) = log().await;
+    let store = fresh(server.url(), 1024 * 1024).await;
+    let options = WorkQueueOptions {
+        name: "tester",
+        aggregate_types: &["stock"],
+        ack_wait: Duration::from_secs(10),
+        in_flight_max: 100,
+        sharing: Sharing::All,
+    };
+    let mut queue = store.work_queue(options);
+    for quantity in [3, 4] {
+        receive(&writer, "TEA", quantity).await;
+        let item = queue.next_batch(1).await.remove(0);
+        let event = item.event().unwrap();
+        // Twice, as two readers of one process would.
+        store.witness::<Stock>(&item, &event);
+        store.witness::<Stock>(&item, &event);
+        store.witness::<Order>(&item, &event);
+        item.done().await;
+    }
+    let known = store.recall::<Stock>("TEA").unwrap();
+    assert_eq!((known.version, known.position, known.aggregate.on_hand), (2, 2, 7));
+    // A gap is not leapt over, and what lies on another subject is nobody's.
+    receive(&writer, "TEA", 5).await;
+    receive(&writer, "TEA", 6).await;
+    let skipped = queue.next_batch(1).await;
+    let item = queue.next_batch(1).await.remove(0);
+    assert_eq!((skipped.len(), item.position), (1, 4));
+    store.witness::<Stock>(&item, &item.event().unwrap());
+    let mut elsewhere = item.event().unwrap();
+    elsewhere.metadata.aggregate_id = "COFFEE".to_owned();
+    elsewhere.metadata.version = 1;
+    store.witness::<Stock>(&item, &elsewhere);
+    assert_eq!(store.recall::<Stock>("TEA").unwrap().version, 2);
+    assert!(store.recall::<Stock>("COFFEE").is_none());
 }
