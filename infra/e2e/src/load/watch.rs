@@ -1,6 +1,6 @@
 //! Orders that have no end yet, looked up by GraphQL until they have.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,13 +12,17 @@ use super::{Counters, PlacedOrder};
 use crate::shop::Shop;
 
 /// Customers of one request, 50 orders each.
-const CUSTOMERS_PER_LOOK: usize = 8;
-/// Half of them are those that wait longest, whose orders should be through next; the others take turns.
-const OLDEST_PER_LOOK: usize = 4;
+const CUSTOMERS_PER_LOOK: usize = 12;
 /// Shortest pause between two looks.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// A look is followed by a pause this many times as long, so that looking is a small part of what the machine does.
-const PAUSE_PER_LOOK: u32 = 5;
+const PAUSE_PER_LOOK: u32 = 3;
+/// Nobody is looked up before the oldest order has waited for this part of what orders took lately: it would be in vain.
+const PATIENCE: f64 = 0.5;
+/// The weight of the newest order in what orders took lately.
+const LATELY_WEIGHT: f64 = 0.02;
+/// Whoever was looked up in vain is looked up again after this time.
+const AGAIN_AFTER: Duration = Duration::from_millis(60);
 /// How long nothing at all may come to an end before something must be wrong.
 const STALL_DEADLINE: Duration = Duration::from_mins(2);
 
@@ -32,20 +36,28 @@ pub(super) struct Watch {
 
 #[derive(Default)]
 struct State {
-    /// By customer, those who wait longest first.
-    waiting: BTreeMap<u64, Customer>,
-    /// Their keys in `waiting`.
-    arrivals: HashMap<String, u64>,
-    next_arrival: u64,
-    /// Takes turns.
-    turns: VecDeque<u64>,
+    /// By customer.
+    waiting: HashMap<String, Customer>,
+    /// How long orders took lately, in seconds.
+    lately_s: f64,
     is_complete: bool,
     last_end: Option<Instant>,
 }
 
+#[derive(Default)]
 struct Customer {
-    id: String,
+    /// By order id.
     orders: HashMap<String, Waiting>,
+    looked_up: Option<Instant>,
+}
+
+impl Customer {
+    /// When to look next, if orders take `usual`.
+    fn due(&self, usual: Duration) -> Option<Instant> {
+        let oldest = self.orders.values().map(|order| order.started).min()?;
+        let again = self.looked_up.map(|looked_up| looked_up + AGAIN_AFTER);
+        Some(again.map_or(oldest + usual, |again| again.max(oldest + usual)))
+    }
 }
 
 /// What is known of an order on its way.
@@ -98,15 +110,7 @@ impl Watch {
 
     /// An order is to be watched.
     pub(super) fn add(&self, customer_id: String, order_id: String, order: Waiting) {
-        let mut state = self.state();
-        let state = &mut *state;
-        let arrival = *state.arrivals.entry(customer_id.clone()).or_insert_with(|| {
-            state.next_arrival += 1;
-            state.turns.push_back(state.next_arrival);
-            state.next_arrival
-        });
-        let customer = state.waiting.entry(arrival).or_insert_with(|| Customer { id: customer_id, orders: HashMap::new() });
-        customer.orders.insert(order_id, order);
+        self.state().waiting.entry(customer_id).or_default().orders.insert(order_id, order);
     }
 
     /// No order will be added any more.
@@ -130,12 +134,12 @@ impl Watch {
         let mut ended = Vec::new();
         let mut last_news = Instant::now();
         while !self.is_done() {
-            let customers = self.state().next_look();
+            let started = Instant::now();
+            let (customers, is_idle) = self.state().next_look(started);
             let mut pause = PAUSE_MIN;
-            if customers.is_empty() {
-                last_news = Instant::now();
-            } else {
-                let started = Instant::now();
+            if is_idle {
+                last_news = started;
+            } else if !customers.is_empty() {
                 let seen = shop.statuses_of_customers(&customers).await?;
                 pause = pause.max(started.elapsed() * PAUSE_PER_LOOK);
                 let news = self.settle(seen);
@@ -158,9 +162,10 @@ impl Watch {
     fn settle(&self, seen: Vec<(String, String)>) -> Vec<PlacedOrder> {
         let now = Instant::now();
         let mut state = self.state();
+        let State { waiting, lately_s, last_end, .. } = &mut *state;
         let by_id: HashMap<String, String> = seen.into_iter().collect();
         let mut ended = Vec::new();
-        for customer in state.waiting.values_mut() {
+        for customer in waiting.values_mut() {
             let settled = customer
                 .orders
                 .extract_if(|order_id, order| by_id.get(order_id).is_some_and(|status| order.expected.is_met_by(status)));
@@ -168,13 +173,14 @@ impl Watch {
                 let status = by_id[&order_id].clone();
                 self.counters.settled(&status);
                 let settled_after = now - order.started;
+                *lately_s += (settled_after.as_secs_f64() - *lately_s) * LATELY_WEIGHT;
                 ended.push(PlacedOrder { order_id, status, placed_after: order.placed_after, settled_after });
             }
         }
         if !ended.is_empty() {
-            state.last_end = Some(now);
+            *last_end = Some(now);
         }
-        state.forget_settled();
+        waiting.retain(|_, customer| !customer.orders.is_empty());
         self.room.add_permits(ended.len());
         ended
     }
@@ -185,28 +191,19 @@ impl Watch {
 }
 
 impl State {
-    /// Whose orders to look up next.
-    fn next_look(&mut self) -> Vec<String> {
-        let mut chosen: Vec<u64> = self.waiting.keys().take(OLDEST_PER_LOOK).copied().collect();
-        for _ in 0..self.turns.len() {
-            if chosen.len() >= CUSTOMERS_PER_LOOK {
-                break;
-            }
-            let arrival = self.turns.pop_front().expect("there are as many turns as rounds");
-            self.turns.push_back(arrival);
-            if !chosen.contains(&arrival) {
-                chosen.push(arrival);
+    /// Whose orders to look up next, those first that have been due for longest; and whether nobody waits at all.
+    fn next_look(&mut self, now: Instant) -> (Vec<String>, bool) {
+        let usual = Duration::from_secs_f64(self.lately_s * PATIENCE);
+        let due = self.waiting.iter().filter_map(|(id, customer)| Some((customer.due(usual)?, id)));
+        let mut due: Vec<_> = due.filter(|(due, _)| *due <= now).collect();
+        due.sort_unstable();
+        let chosen: Vec<String> = due.into_iter().take(CUSTOMERS_PER_LOOK).map(|(_, id)| id.clone()).collect();
+        for id in &chosen {
+            if let Some(customer) = self.waiting.get_mut(id) {
+                customer.looked_up = Some(now);
             }
         }
-        chosen.iter().filter_map(|arrival| self.waiting.get(arrival)).map(|customer| customer.id.clone()).collect()
-    }
-
-    fn forget_settled(&mut self) {
-        let Self { waiting, arrivals, turns, .. } = self;
-        for (_, customer) in waiting.extract_if(.., |_, customer| customer.orders.is_empty()) {
-            arrivals.remove(&customer.id);
-        }
-        turns.retain(|arrival| waiting.contains_key(arrival));
+        (chosen, self.waiting.is_empty())
     }
 
     fn examples(&self) -> String {
