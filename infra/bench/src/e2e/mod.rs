@@ -11,6 +11,7 @@
 //! The limit of this benchmark is the CPU: what the machine's cores could do at the CPU time that one order costs, load included.
 
 mod mail;
+mod memory;
 mod processes;
 mod trial;
 
@@ -24,8 +25,10 @@ use tokio::task::block_in_place;
 use crate::{Options, Row, workplace::Workplace};
 use trial::Trial;
 
-/// All cases.
-pub const CASES: [&str; 1] = ["sustained"];
+/// All cases. The second takes a quarter of an hour, and is measured only when it is asked for.
+pub const CASES: [&str; 2] = [SUSTAINED, MEMORY];
+const SUSTAINED: &str = "sustained";
+const MEMORY: &str = "memory";
 
 /// How long 99 of 100 orders may take from the POST to CONFIRMED.
 pub(crate) const CONFIRMED_MAX: Duration = Duration::from_secs(2);
@@ -53,12 +56,23 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
     let stack = block_in_place(|| Stack::start(stack_options, |step| eprintln!("{step}")))?;
     let measured = measure(options, &stack).await;
     let shut_down = block_in_place(|| stack.shut_down());
-    let row = measured?;
+    let rows = measured?;
     shut_down?;
-    Ok(vec![row])
+    Ok(rows)
 }
 
-async fn measure(options: &Options, stack: &Stack) -> anyhow::Result<Row> {
+async fn measure(options: &Options, stack: &Stack) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    if options.wants(SUSTAINED) {
+        rows.push(sustained(options, stack).await?);
+    }
+    if options.cases.iter().any(|case| case == MEMORY) {
+        rows.push(memory::run(options, stack).await?);
+    }
+    Ok(rows)
+}
+
+async fn sustained(options: &Options, stack: &Stack) -> anyhow::Result<Row> {
     let shop = Shop::new(stack.info())?;
     let mut runner = Runner { stack, shop: &shop, trials: 0 };
     let (run, trial, warm_up) = if options.quick { (TRIAL / 5, TRIAL / 5, WARM_UP / 5) } else { (RUN, TRIAL, WARM_UP) };
@@ -123,7 +137,7 @@ impl Runner<'_> {
 
 fn row(runs: &[Trial]) -> Row {
     let figures = |figure: fn(&Trial) -> f64| runs.iter().map(figure).collect::<Vec<_>>();
-    let row = Row::new("sustained", "orders/min", &figures(Trial::orders_per_minute));
+    let row = Row::new(SUSTAINED, "orders/min", &figures(Trial::orders_per_minute));
     let mut row = row.against(&figures(Trial::cpu_limit_per_minute));
     row = row.with_percentiles(&figures(Trial::p50_ms), &figures(Trial::p99_ms));
     row.rss_mb = runs.iter().map(Trial::services_rss_mb).reduce(f64::max).map(crate::figures::rounded);
