@@ -57,7 +57,7 @@ impl Reactor for Notifications {
     const NAME: &'static str = "notifications";
     const AGGREGATE_TYPES: &'static [&'static str] = &["order", "payment"];
     // Most of an event's time is the append, which costs next to nothing while it waits for its group.
-    const CONCURRENCY: usize = 256;
+    const CONCURRENCY: usize = 1_024;
 
     fn wants(&self, event_type: &str) -> bool {
         topic(event_type).is_some()

@@ -54,7 +54,7 @@ impl Reactor for Payments {
     const NAME: &'static str = "payments";
     const AGGREGATE_TYPES: &'static [&'static str] = &["order"];
     // Most of an event's time is the append, which costs next to nothing while it waits for its group.
-    const CONCURRENCY: usize = 512;
+    const CONCURRENCY: usize = 1_024;
 
     fn wants(&self, event_type: &str) -> bool {
         matches!(event_type, "contrail.order.stock_reserved.v1" | "contrail.order.cancelled.v1")

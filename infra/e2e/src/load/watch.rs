@@ -12,17 +12,17 @@ use super::{Counters, PlacedOrder};
 use crate::shop::Shop;
 
 /// Customers of one request, 50 orders each.
-const CUSTOMERS_PER_LOOK: usize = 12;
+const CUSTOMERS_PER_LOOK: usize = 8;
 /// Shortest pause between two looks.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// A look is followed by a pause this many times as long, so that looking is a small part of what the machine does.
-const PAUSE_PER_LOOK: u32 = 3;
+const PAUSE_PER_LOOK: u32 = 5;
 /// Nobody is looked up before the oldest order has waited for this part of what orders took lately: it would be in vain.
-const PATIENCE: f64 = 0.5;
+const PATIENCE: f64 = 0.75;
 /// The weight of the newest order in what orders took lately.
 const LATELY_WEIGHT: f64 = 0.02;
 /// Whoever was looked up in vain is looked up again after this time.
-const AGAIN_AFTER: Duration = Duration::from_millis(60);
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long nothing at all may come to an end before something must be wrong.
 const STALL_DEADLINE: Duration = Duration::from_mins(2);
 
