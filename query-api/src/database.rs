@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use read_store::pool::{PoolSettings, UrlError, connect_options, is_away};
+use read_store::pool::{BY_INDEX, PoolSettings, UrlError, connect_options, is_away};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection as _, PgPool};
 
@@ -46,7 +46,8 @@ impl Database {
         let settings = PoolSettings { application_name: "query-api", connections_max, statement_timeout_ms };
         let options = connect_options(database_url, settings)?
             // Every statement here is short; compiling one takes longer than running it.
-            .options([("default_transaction_read_only", "on"), ("jit", "off")]);
+            .options([("default_transaction_read_only", "on"), ("jit", "off")])
+            .options(BY_INDEX);
         let lost = Lost::default();
         let known_lost = lost.clone();
         let pool = PgPoolOptions::new()

@@ -34,13 +34,19 @@ pub struct PoolSettings {
 #[error("read the database URL")]
 pub struct UrlError(#[source] sqlx::Error);
 
-/// A pool that connects when it is first used, so an absent server is no error here.
+/// For connections whose every statement finds its rows by an index. The server keeps the plan of a prepared statement until the
+/// table is analyzed. Made while the table was all but empty, that plan reads the whole table each time: over 34,000 rows three times
+/// a second in a load of 1,200 orders a second, one minute after the first.
+pub const BY_INDEX: [(&str, &str); 1] = [("enable_seqscan", "off")];
+
+/// A pool that connects when it is first used, so an absent server is no error here. Its statements find their rows
+/// [by an index](BY_INDEX).
 pub fn open(database_url: &str, settings: PoolSettings) -> Result<PgPool, UrlError> {
     Ok(PgPoolOptions::new()
         .max_connections(settings.connections_max)
         .acquire_timeout(Duration::from_secs(ACQUIRE_TIMEOUT_S))
         .idle_timeout(Duration::from_secs(IDLE_TIMEOUT_S))
-        .connect_lazy_with(connect_options(database_url, settings)?))
+        .connect_lazy_with(connect_options(database_url, settings)?.options(BY_INDEX)))
 }
 
 /// The options of a single connection outside a pool, with the same limits.
