@@ -3,21 +3,30 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use lettre::message::{Mailbox, header::ContentType};
+use tokio::sync::Semaphore;
 
 use super::message::Message;
 
 /// How many files this process has begun: their temporary names must differ.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
+/// Files written at the same time. Each is a thread while it is, and a thread keeps some megabytes of memory that it once had: with no
+/// bound there were 265 of them after 300,000 orders, and 1.1 GiB.
+const WRITES_MAX: usize = 4;
+
 /// Writes each message to `<folder>/<notification id>.eml`.
 #[derive(Clone, Debug)]
 pub struct MailFolder {
     folder: PathBuf,
     from: Mailbox,
+    writes: Arc<Semaphore>,
 }
 
 /// Why a message was not sent.
@@ -34,7 +43,7 @@ pub enum MailError {
 impl MailFolder {
     /// Mail from `from` into `folder`, which is created if need be.
     pub fn new(folder: PathBuf, from: Mailbox) -> Self {
-        Self { folder, from }
+        Self { folder, from, writes: Arc::new(Semaphore::new(WRITES_MAX)) }
     }
 
     /// Writes `message`. Writing the same message again replaces the file by an equal one.
@@ -51,9 +60,13 @@ impl MailFolder {
             .body(message.text.clone())
             .map_err(|error| MailError::Message(error.to_string()))?;
         let (folder, name, text) = (self.folder.clone(), format!("{}.eml", message.id), mail.formatted());
-        let written = tokio::task::spawn_blocking(move || write_whole(&folder, &name, &text)).await;
+        let turn = Arc::clone(&self.writes).acquire_owned().await.map_err(io::Error::other).map_err(MailError::Folder)?;
+        let written = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            write_whole(&folder, &name, &text)
+        });
         // The task is aborted by nobody; should it have panicked, the mail is not there.
-        written.map_err(io::Error::other).flatten().map_err(MailError::Folder)
+        written.await.map_err(io::Error::other).flatten().map_err(MailError::Folder)
     }
 }
 
