@@ -36,8 +36,10 @@ pub(super) struct Contents {
     /// The long aggregate as its events have made it.
     pub(super) long: Stock,
     pub(super) long_version: u64,
-    /// SKUs with [`SHORT_EVENTS`] events each.
+    /// SKUs with [`SHORT_EVENTS`] events each, between which lie those of others.
     pub(super) short: Vec<String>,
+    /// SKUs with as many, next to one another.
+    pub(super) adjacent: Vec<String>,
 }
 
 /// Fills the log: first the bulk of the long aggregate, then the short ones, and between their events the long one's last.
@@ -64,8 +66,12 @@ pub(super) async fn fill(log: &Log, long_events: u64, short: usize) -> anyhow::R
     for some in skus.chunks(WORKED_ON_TOGETHER) {
         append_together(&store, some, &mut shelf).await?;
     }
+    let adjacent: Vec<_> = (0..short).map(|number| format!("COFFEE-{number}")).collect();
+    for some in adjacent.chunks(TRANSACTION_EVENTS_MAX / usize::try_from(SHORT_EVENTS).context("count events")?) {
+        append_adjacent(&store, some).await?;
+    }
     await_snapshots(log).await?;
-    Ok(Contents { long: shelf.stock, long_version: shelf.events, short: skus })
+    Ok(Contents { long: shelf.stock, long_version: shelf.events, short: skus, adjacent })
 }
 
 /// The events of some short aggregates, in turns, and after each round a decision on the long one.
@@ -83,6 +89,17 @@ async fn append_together(store: &JetStreamEventStore, skus: &[String], long: &mu
         decide(store, long).await?;
     }
     Ok(())
+}
+
+/// The events of some short aggregates, one aggregate after the other.
+async fn append_adjacent(store: &JetStreamEventStore, skus: &[String]) -> anyhow::Result<()> {
+    let mut transaction = Transaction::new();
+    for sku in skus {
+        let mut shelf = Shelf::default();
+        let events: Vec<_> = (0..SHORT_EVENTS).map(|_| shelf.next_event()).collect();
+        transaction.push::<Stock>(sku, Expected::NEW, &events, &shop::context(shelf.story(), None));
+    }
+    store.append(transaction).await.context("append the short aggregates whose events adjoin").map(drop)
 }
 
 /// The long aggregate's next event as it comes about in a service: loaded, decided, appended.

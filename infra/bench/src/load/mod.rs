@@ -4,7 +4,8 @@
 //! million events, as they pile up for what sells well, and many with ten. Their last events came by ordinary decisions, so that
 //! whatever the event store keeps of an aggregate (DESIGN §3: snapshots, a cache) is there as in a running system.
 //!
-//! * `events-10`: an aggregate with ten events that this process never saw.
+//! * `events-10`: an aggregate with ten events that this process never saw; a hundred events of others lie between each two.
+//! * `events-10-adjacent`: the same with nothing between them. The server walks over what is.
 //! * `events-1000000-cold`: the long one, by a process that has just started: a new event store for each sample.
 //! * `events-1000000-warm`: the long one, by a process that has it in its cache.
 //!
@@ -29,8 +30,9 @@ use crate::{
 use contents::Contents;
 
 /// All cases.
-pub const CASES: [&str; 3] = [SHORT, COLD, WARM];
+pub const CASES: [&str; 4] = [SHORT, ADJACENT, COLD, WARM];
 const SHORT: &str = "events-10";
+const ADJACENT: &str = "events-10-adjacent";
 const COLD: &str = "events-1000000-cold";
 const WARM: &str = "events-1000000-warm";
 
@@ -62,12 +64,17 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
     let runs = options.runs.get();
     let contents = contents::fill(&log, size.long_events, size.samples * runs).await?;
     let rival = DirectGet::connect(log.url()).await?;
-    let (mut short, mut cold, mut warm) = (Runs::default(), Runs::default(), Runs::default());
+    let (mut short, mut adjacent) = (Runs::default(), Runs::default());
+    let (mut cold, mut warm) = (Runs::default(), Runs::default());
     let store = ready(&log).await?;
     for run in 0..runs {
         if options.wants(SHORT) {
             let some = &contents.short[run * size.samples..(run + 1) * size.samples];
             loads_of_short(&store, some, &rival).await?.tell(SHORT, run, &mut short);
+        }
+        if options.wants(ADJACENT) {
+            let some = &contents.adjacent[run * size.samples..(run + 1) * size.samples];
+            loads_of_short(&store, some, &rival).await?.tell(ADJACENT, run, &mut adjacent);
         }
         if options.wants(COLD) {
             cold_loads(&log, &contents, size.cold_samples, &rival).await?.tell(COLD, run, &mut cold);
@@ -76,7 +83,7 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
             warm_loads(&store, &contents, size.samples, &rival).await?.tell(WARM, run, &mut warm);
         }
     }
-    let rows = [(SHORT, short), (COLD, cold), (WARM, warm)];
+    let rows = [(SHORT, short), (ADJACENT, adjacent), (COLD, cold), (WARM, warm)];
     Ok(rows.into_iter().filter(|(case, _)| options.wants(case)).map(|(case, runs)| runs.row(case, "ms")).collect())
 }
 
