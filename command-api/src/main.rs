@@ -9,7 +9,7 @@ use command_api::{
     settings::{Arguments, Settings, Task},
 };
 use event_store::JetStreamEventStore;
-use telemetry::{drain::Drain, exit::Exit, health::Health, http, logs, metrics::Metrics};
+use telemetry::{drain::Drain, exit::Exit, health::Health, http, logs, memory, metrics::Metrics};
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -24,6 +24,7 @@ async fn main() -> Exit {
         print!("{}", openapi::json());
         return Exit::Done;
     }
+    memory::use_small_pages();
     logs::init(SERVICE);
     let settings = match arguments.settings() {
         Ok(settings) => settings,

@@ -29,6 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> Exit {
     let cli = Cli::parse();
+    telemetry::memory::use_small_pages();
     telemetry::logs::init(SERVICE);
     match dispatch(cli.command).await {
         Ok(exit) => exit,

@@ -34,6 +34,7 @@ async fn main() -> Exit {
             return Exit::Usage;
         }
     };
+    telemetry::memory::use_small_pages();
     telemetry::logs::init(SERVICE);
     match serve(settings).await {
         Ok(()) => Exit::Done,

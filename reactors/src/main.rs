@@ -40,6 +40,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Command::Run(args) = Cli::parse().command;
+    telemetry::memory::use_small_pages();
     telemetry::logs::init("reactors");
     let settings = match args.check() {
         Ok(settings) => settings,

@@ -36,6 +36,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> Exit {
     let args = Args::parse();
+    telemetry::memory::use_small_pages();
     telemetry::logs::init(SERVICE);
 
     let mut mistakes = Mistakes::new();

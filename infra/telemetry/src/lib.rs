@@ -35,6 +35,7 @@ pub mod settings;
 
 pub mod logs;
 
+pub mod memory;
 pub mod metrics;
 
 pub mod health;
