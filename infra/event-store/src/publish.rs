@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::{
     Expected, ReadError,
     connection::{Connection, REQUEST_TIMEOUT},
+    page,
     transaction::{PreparedEvent, new_id},
     wire::{self, STREAM},
 };
@@ -149,13 +150,25 @@ impl Connection {
     pub(crate) async fn last_positions(&self, subjects: &[&str]) -> Result<HashMap<String, u64>, ReadError> {
         let mut positions = HashMap::with_capacity(subjects.len());
         for some in subjects.chunks(SUBJECTS_ASKED_MAX) {
-            let asked = self.in_time(self.ask_last_positions(some, &mut positions)).await;
-            asked.ok_or_else(no_answer)??;
+            let mut asked = some.to_vec();
+            loop {
+                let answered = self.in_time(self.ask_last_positions(&asked, &mut positions)).await;
+                if answered.ok_or_else(no_answer)?? == 0 {
+                    break;
+                }
+                let before = asked.len();
+                asked.retain(|subject| !positions.contains_key(*subject));
+                if asked.len() == before {
+                    return Err(ReadError::Unavailable("an answer that leaves everything open".to_owned()));
+                }
+            }
         }
         Ok(positions)
     }
 
-    async fn ask_last_positions(&self, subjects: &[&str], positions: &mut HashMap<String, u64>) -> Result<(), ReadError> {
+    /// Returns how many more of `subjects` have a message: an answer ends where the messages, which come along, are as much as the
+    /// server's largest payload.
+    async fn ask_last_positions(&self, subjects: &[&str], positions: &mut HashMap<String, u64>) -> Result<u64, ReadError> {
         let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
         let inbox = self.client.new_inbox();
         let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| unavailable(&error))?;
@@ -177,8 +190,9 @@ impl Connection {
                         positions.insert(subject.as_str().to_owned(), position);
                     }
                 }
-                // 204: the end of the answers; 404: none of the subjects has a message.
-                Some(204 | 404) => return Ok(()),
+                Some(204) => return Ok(page::number(answer.headers.as_ref(), "Nats-Num-Pending").unwrap_or(0)),
+                // None of the subjects has a message.
+                Some(404) => return Ok(0),
                 Some(status) => return Err(unavailable(&status)),
             }
         }

@@ -10,6 +10,15 @@ use crate::publish::{Found, Outcome};
 /// Batches with the same members that may be refused before these are sent one by one.
 const REFUSALS_MAX: u32 = 3;
 
+/// Whose aggregates are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// Those of which it is not known where they end.
+    Unknown,
+    /// All.
+    All,
+}
+
 impl Appender {
     /// Carries a batch's members to their outcomes, together as far as that goes.
     pub(super) async fn together(self: &Arc<Self>, batch: Vec<Waiting>) {
@@ -31,7 +40,7 @@ impl Appender {
         let mut refusals = 0;
         if self.queue().is_conflict_likely(members.len()) {
             self.queue().stats.batches_looked_at += 1;
-            members = self.without_strays(members).await;
+            members = self.without_strays(members, Doubt::Unknown).await;
         }
         while members.len() > 1 && refusals < REFUSALS_MAX {
             let events: Vec<_> = members.iter().flat_map(|waiting| &waiting.member.events).collect();
@@ -48,7 +57,8 @@ impl Appender {
                 Outcome::Conflict { .. } => {
                     refusals += 1;
                     self.queue().stats.batches_refused += 1;
-                    members = self.without_strays(members).await;
+                    // What was seen last is what the batch was made of, and it is wrong: another process has moved on.
+                    members = self.without_strays(members, Doubt::All).await;
                 }
                 // One member may be at fault, and must not take the others with it.
                 Outcome::Refused { .. } => break,
@@ -68,11 +78,11 @@ impl Appender {
     }
 
     /// Lets those go by themselves whose aggregates do not end where they expect, and returns the others.
-    async fn without_strays(self: &Arc<Self>, members: Vec<Waiting>) -> Vec<Waiting> {
+    async fn without_strays(self: &Arc<Self>, members: Vec<Waiting>, doubt: Doubt) -> Vec<Waiting> {
         let count = members.len();
         let (mut rest, doubted): (Vec<_>, Vec<_>) = {
             let mut queue = self.queue();
-            members.into_iter().partition(|waiting| queue.is_vouched_for(&waiting.member))
+            members.into_iter().partition(|waiting| doubt == Doubt::Unknown && queue.is_vouched_for(&waiting.member))
         };
         let subjects: Vec<_> =
             doubted.iter().flat_map(|waiting| waiting.member.ends()).map(|(event, _)| event.subject.as_str()).collect();

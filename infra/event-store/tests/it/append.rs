@@ -7,7 +7,7 @@ use domain::{
 };
 use event_store::{AppendError, ExecuteError, Expected, TRANSACTION_EVENTS_MAX, Transaction};
 
-use crate::{context, log, one, order_id, placed, receive, received};
+use crate::{connected, context, log, one, order_id, placed, receive, received};
 
 #[tokio::test]
 async fn a_transaction_over_several_aggregates_lands_next_to_one_another() {
@@ -203,6 +203,44 @@ async fn a_conflicting_member_of_a_round_gets_its_conflict_and_the_others_land()
         }
     }
     assert_eq!(store.head().await.unwrap(), 200);
+}
+
+/// What a store has seen last may be out of date where another process has moved on; the log has the last word.
+#[tokio::test]
+async fn what_another_process_has_moved_leaves_the_batch_without_taking_the_others_along() {
+    let (server, store) = log().await;
+    // All that a batch touches is known, so that nothing but the refusal says that it is out of date.
+    let mut known = Vec::new();
+    for number in 0..100 {
+        let pair = [format!("SKU-{number}"), format!("OTHER-{number}")];
+        for sku in &pair {
+            receive(&store, sku, 1).await;
+        }
+        known.push([store.load::<Stock>(&pair[0]).await.unwrap(), store.load::<Stock>(&pair[1]).await.unwrap()]);
+    }
+    let other = connected(server.url()).await;
+    for number in [30, 60] {
+        receive(&other, &format!("SKU-{number}"), 1).await;
+    }
+    let before = store.append_stats();
+    let appends = known.iter().enumerate().map(|(number, [known, other])| {
+        let store = store.clone();
+        async move {
+            let mut transaction = one(&format!("SKU-{number}"), known, 1);
+            transaction.push::<Stock>(&format!("OTHER-{number}"), other.expected(), &[received(1)], &context());
+            (number, store.append(transaction).await)
+        }
+    });
+    for (number, appended) in futures::future::join_all(appends).await {
+        match appended {
+            Ok(_) => assert!(![30, 60].contains(&number), "SKU-{number} had moved"),
+            Err(AppendError::Conflict { .. }) => assert!([30, 60].contains(&number), "SKU-{number} had not moved"),
+            Err(error) => panic!("SKU-{number}: {error}"),
+        }
+    }
+    let (after, moved) = (store.append_stats(), 2);
+    let refused = after.batches_refused - before.batches_refused;
+    assert!((1..=moved).contains(&refused), "{refused} batches were refused: {after:?}");
 }
 
 #[tokio::test]
