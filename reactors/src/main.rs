@@ -40,8 +40,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Command::Run(args) = Cli::parse().command;
-    telemetry::memory::use_small_pages();
     telemetry::logs::init("reactors");
+    telemetry::memory::use_small_pages();
     let settings = match args.check() {
         Ok(settings) => settings,
         Err(mistakes) => {

@@ -3,7 +3,7 @@
 use domain::{
     OrderId, Sku,
     envelope::Metadata,
-    order::{Order, OrderEvent},
+    order::{Order, OrderEvent, OrderStatus},
 };
 use event_store::{Expected, Loaded, WorkItem};
 
@@ -74,7 +74,13 @@ impl Task {
         // A placed order that comes again has most likely moved on since. Nothing that follows would change what one that is
         // cancelled or shipped needs here.
         let may_have_moved = kind == TaskKind::Reserve && item.deliveries > 1 && order.version == event.metadata.version;
-        let must_load = may_have_moved || order.version < event.metadata.version;
+        // An event whose version is not its place would be passed over here; loading the order tells what is wrong with it.
+        let is_as_told = match kind {
+            TaskKind::Reserve => order.aggregate.status.is_some(),
+            TaskKind::Release => order.aggregate.status == Some(OrderStatus::Cancelled),
+            TaskKind::Ship => matches!(order.aggregate.status, Some(OrderStatus::Shipped | OrderStatus::Delivered)),
+        };
+        let must_load = may_have_moved || order.version < event.metadata.version || !is_as_told;
         Reading::Task(Box::new(Self { item, cause: event.metadata, order_id, kind, order, must_load, must_check: false }))
     }
 

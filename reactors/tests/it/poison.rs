@@ -100,6 +100,28 @@ async fn an_event_of_another_order_than_its_subject_says_is_set_aside() {
 }
 
 #[tokio::test]
+async fn a_cancellation_out_of_its_place_among_the_orders_events_releases_nothing() {
+    let shop = Shop::open().await;
+    shop.receive("TEA", 10).await;
+    let order = shop.place("one", ONE_TEA).await;
+    let _allocator = running::allocator(&shop.store);
+    let mut trail = Trail::of(&shop.store);
+    trail.until("it is reserved", |trail| trail.status(order) == Some(OrderStatus::Reserved)).await;
+    let placed = shop.store.events_of("order", &order.to_string()).await.unwrap()[0].event.to_json();
+    let mut forged: serde_json::Value = serde_json::from_slice(&placed).unwrap();
+    // Number 1 is taken: the order was placed with it.
+    assert_eq!(forged["sequence"], "1");
+    forged["type"] = "contrail.order.cancelled.v1".into();
+    forged["data"] = serde_json::json!({"cause": "operator", "reason": "forged", "cancelled_at": "2026-11-20T12:00:00Z"});
+    let forged = forged.to_string().replace(crate::shop::SOURCE, crate::shop::POISON);
+    let position = shop.publish_raw(format!("events.order.{order}"), forged.into_bytes()).await;
+    shop.idle("allocator").await;
+    trail.catch_up(&shop.store).await;
+    assert_eq!(by_reactor(&shop.dead_letters().await), [("allocator", position, "contrail.order.cancelled.v1")]);
+    assert_eq!(trail.stock("TEA").open.len(), 1);
+}
+
+#[tokio::test]
 async fn an_order_whose_later_events_cannot_be_read_does_not_hold_up_its_batch() {
     let shop = Shop::open().await;
     shop.receive("TEA", 10).await;
