@@ -24,8 +24,8 @@ async fn main() -> Exit {
         print!("{}", openapi::json());
         return Exit::Done;
     }
-    memory::use_small_pages();
     logs::init(SERVICE);
+    memory::use_small_pages();
     let settings = match arguments.settings() {
         Ok(settings) => settings,
         Err(error) => {

@@ -29,8 +29,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> Exit {
     let cli = Cli::parse();
-    telemetry::memory::use_small_pages();
     telemetry::logs::init(SERVICE);
+    telemetry::memory::use_small_pages();
     match dispatch(cli.command).await {
         Ok(exit) => exit,
         Err(failure) => {

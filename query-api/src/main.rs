@@ -34,8 +34,8 @@ async fn main() -> Exit {
             return Exit::Usage;
         }
     };
-    telemetry::memory::use_small_pages();
     telemetry::logs::init(SERVICE);
+    telemetry::memory::use_small_pages();
     match serve(settings).await {
         Ok(()) => Exit::Done,
         Err(error) => {

@@ -167,7 +167,7 @@ impl Connection {
     }
 
     /// Returns how many more of `subjects` have a message: an answer ends where the messages, which come along, are as much as the
-    /// server's largest payload.
+    /// server lets pend for one client (`max_pending`, 64 MB by default).
     async fn ask_last_positions(&self, subjects: &[&str], positions: &mut HashMap<String, u64>) -> Result<u64, ReadError> {
         let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
         let inbox = self.client.new_inbox();

@@ -36,8 +36,8 @@ struct Args {
 #[tokio::main]
 async fn main() -> Exit {
     let args = Args::parse();
-    telemetry::memory::use_small_pages();
     telemetry::logs::init(SERVICE);
+    telemetry::memory::use_small_pages();
 
     let mut mistakes = Mistakes::new();
     let listen_addr = mistakes.required("LISTEN_ADDR", args.listen_addr, settings::listen_addr);

@@ -10,6 +10,7 @@
 //! #[tokio::main]
 //! async fn main() -> Exit {
 //!     telemetry::logs::init(SERVICE);
+//!     telemetry::memory::use_small_pages();
 //!     let mut mistakes = Mistakes::new();
 //!     let listen_addr = mistakes.required("LISTEN_ADDR", std::env::var("LISTEN_ADDR").ok(), settings::listen_addr);
 //!     if let Err(error) = mistakes.finish() {
