@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::{
     cache::{CACHE_BYTES, Cache},
     group_commit::Appender,
+    page::Inboxes,
     snapshots::Snapshots,
     wire::STREAM,
 };
@@ -49,6 +50,7 @@ pub(crate) struct Connection {
     pub(crate) jetstream: jetstream::Context,
     /// Counts connections: readers start their consumer anew when it moves, instead of waiting for missed heartbeats.
     pub(crate) connections: watch::Receiver<u64>,
+    pub(crate) inboxes: Arc<Inboxes>,
     /// How many servers hold the log; known once the stream was seen.
     replicas: Arc<OnceLock<usize>>,
 }
@@ -115,7 +117,7 @@ impl JetStreamEventStore {
             .await
             .map_err(|source| ConnectError { url: nats_url.to_owned(), source })?;
         let jetstream = jetstream::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
-        let connection = Connection { client, jetstream, connections, replicas: Arc::default() };
+        let connection = Connection { client, jetstream, connections, inboxes: Arc::default(), replicas: Arc::default() };
         let appender = Appender::new(connection.clone());
         Ok(Self { connection, appender, cache: Arc::new(Cache::new(CACHE_BYTES)), snapshots: Arc::default() })
     }

@@ -61,13 +61,17 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
     };
     // Nothing is appended while it is measured, so fsync would only make the filling slow.
     let log = workplace.log(Durability::PageCache).await?;
-    let runs = options.runs.get();
-    let contents = contents::fill(&log, size.long_events, size.samples * runs).await?;
+    let contents = contents::fill(&log, size.long_events, size.samples * options.runs.get()).await?;
+    // In a task, as services load: what a worker wakes need not wait for the thread that waits for the whole benchmark.
+    tokio::spawn(measure(options.clone(), size, log, contents)).await.context("measure loads")?
+}
+
+async fn measure(options: Options, size: Size, log: Log, contents: Contents) -> anyhow::Result<Vec<Row>> {
     let rival = DirectGet::connect(log.url()).await?;
     let (mut short, mut adjacent) = (Runs::default(), Runs::default());
     let (mut cold, mut warm) = (Runs::default(), Runs::default());
     let store = ready(&log).await?;
-    for run in 0..runs {
+    for run in 0..options.runs.get() {
         if options.wants(SHORT) {
             let some = &contents.short[run * size.samples..(run + 1) * size.samples];
             loads_of_short(&store, some, &rival).await?.tell(SHORT, run, &mut short);
