@@ -80,7 +80,7 @@ async fn run_on(stack: &Stack, options: Options) -> anyhow::Result<Summary> {
     drop(receiving);
 
     let counters = Arc::<Counters>::default();
-    let load = Load { rate: options.rate, shows_progress: true, counters };
+    let load = Load { rate: options.rate, shows_progress: true, counters, ..Load::default() };
     let placed = load::run(&shop, &workload, &load).await?;
 
     let delivered = deliver(&shop, &placed).await?;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::shop::{OrderAnswer, Shop, ShopError};
@@ -39,6 +39,8 @@ const OPEN_LOOP_IN_FLIGHT_MAX: usize = 960;
 pub struct Load {
     /// Orders per second; as fast as [`IN_FLIGHT`] and [`UNSETTLED_MAX`] allow when left out.
     pub rate: Option<f64>,
+    /// Whether each order is shipped once it is seen as confirmed, as fast as that goes, so that no stock stays set aside.
+    pub ships: bool,
     /// Whether a progress bar is drawn on standard error, if that is a terminal.
     pub shows_progress: bool,
     /// Counts for others to look at while the load runs.
@@ -103,7 +105,22 @@ pub async fn run(shop: &Shop, workload: &Workload, load: &Load) -> anyhow::Resul
         watch.no_more();
         placed
     };
-    let ((), orders, ()) = tokio::try_join!(placing, watch.follow(shop), async {
+    let (confirmed, to_ship) = mpsc::unbounded_channel();
+    let shipping = ship_all(shop, to_ship);
+    let following = async {
+        let confirmed = load.ships.then_some(confirmed);
+        watch
+            .follow(shop, |order| {
+                if let Some(confirmed) = &confirmed
+                    && order.status == "CONFIRMED"
+                {
+                    // Who ships is gone only when the load has failed.
+                    let _ = confirmed.send(order.order_id.clone());
+                }
+            })
+            .await
+    };
+    let ((), orders, (), ()) = tokio::try_join!(placing, following, shipping, async {
         progress.follow(&watch).await;
         Ok(())
     })?;
@@ -135,6 +152,17 @@ async fn place(shop: &Shop, planned: PlannedOrder, intended: Option<Instant>, wa
     };
     watch.add(planned.order.customer.id, answer.order_id.to_string(), watch::Waiting { started, placed_after, expected });
     Ok(())
+}
+
+/// Ships the orders that come, until no more can come.
+async fn ship_all(shop: &Shop, orders: mpsc::UnboundedReceiver<String>) -> anyhow::Result<()> {
+    let orders = futures::stream::unfold(orders, |mut orders| async { Some((orders.recv().await?, orders)) });
+    orders.map(|order_id| ship(shop, order_id)).buffer_unordered(IN_FLIGHT).try_for_each(|()| async { Ok(()) }).await
+}
+
+async fn ship(shop: &Shop, order_id: String) -> anyhow::Result<()> {
+    let id = order_id.parse().context("read an order id")?;
+    shop.ship(id, &format!("CT{order_id}"), &format!("{order_id}-ship")).await.context("ship an order").map(drop)
 }
 
 /// Calls an order off. It may have been rejected before, which is an end as well.

@@ -1,4 +1,6 @@
 //! How much memory each process takes after so many orders, and after ten times as many: it must not grow with them.
+//!
+//! What is paid is shipped, as in a shop, so that the stock set aside is that of the last moments and not of all orders.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,7 +20,7 @@ const ORDERS: u64 = 1_000_000;
 /// What it is held against was measured after this part of the orders.
 const FIRST_PART: u64 = 10;
 /// Orders per second.
-const RATE: f64 = 1_000.0;
+const RATE: f64 = 500.0;
 const SEED: u64 = 20_261_121;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -31,7 +33,7 @@ pub(super) async fn run(options: &Options, stack: &Stack) -> anyhow::Result<Row>
     load::receive_stock(&shop, &workload).await?;
     let counters = Arc::new(Counters::default());
     let rate = Some(options.rate.unwrap_or(RATE));
-    let load = Load { rate, counters: Arc::clone(&counters), ..Load::default() };
+    let load = Load { rate, ships: true, counters: Arc::clone(&counters), ..Load::default() };
     let looks = async {
         let mut looks = Vec::new();
         for target in [first, orders] {

@@ -129,8 +129,8 @@ impl Watch {
         self.state().last_end
     }
 
-    /// Looks until every order has come to its end.
-    pub(super) async fn follow(&self, shop: &Shop) -> anyhow::Result<Vec<PlacedOrder>> {
+    /// Looks until every order has come to its end, and tells `on_end` of each.
+    pub(super) async fn follow(&self, shop: &Shop, on_end: impl Fn(&PlacedOrder)) -> anyhow::Result<Vec<PlacedOrder>> {
         let mut ended = Vec::new();
         let mut last_news = Instant::now();
         while !self.is_done() {
@@ -146,6 +146,7 @@ impl Watch {
                 if !news.is_empty() {
                     last_news = Instant::now();
                 }
+                news.iter().for_each(&on_end);
                 ended.extend(news);
             }
             ensure!(
