@@ -15,6 +15,9 @@ pub trait EventPayload: Sized {
     /// The CloudEvents `data` as compact JSON.
     fn to_data(&self) -> Box<RawValue>;
 
+    /// Writes the CloudEvents `data` with `serializer`.
+    fn serialize_data<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+
     /// Reads `data` stored under `event_type`, upcasting older types first.
     fn from_data(event_type: &str, data: &RawValue) -> Result<Self, DecodeError>;
 }
@@ -78,6 +81,12 @@ macro_rules! event_enum {
                     $(Self::$variant(payload) => serde_json::value::to_raw_value(payload),)+
                 }
                 .expect("an event holds no map with keys that are not strings, so it always serializes")
+            }
+
+            fn serialize_data<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $(Self::$variant(payload) => serde::Serialize::serialize(payload, serializer),)+
+                }
             }
 
             fn from_data(

@@ -12,10 +12,7 @@ use std::{
 use async_nats::Subject;
 use bytes::Bytes;
 use cqrs_es::Aggregate;
-use domain::{
-    EventPayload,
-    envelope::{Metadata, StoredEvent},
-};
+use domain::{EventPayload, envelope::Metadata};
 use time::OffsetDateTime;
 use uuid::{Builder, Uuid};
 
@@ -92,28 +89,25 @@ impl Transaction {
         for (event, version) in events.iter().zip(expected.version + 1..) {
             let is_first = version == expected.version + 1;
             let event_id = context.event_id.filter(|_| is_first).unwrap_or_else(new_id);
-            let stored = StoredEvent {
-                metadata: Metadata {
-                    event_id,
-                    event_type: EventPayload::event_type(event).to_owned(),
-                    source: context.source.to_owned(),
-                    aggregate_id: id.to_owned(),
-                    time: context.time,
-                    aggregate_type: A::TYPE.to_owned(),
-                    version,
-                    correlation_id: context.correlation_id.clone(),
-                    causation_id: context.causation_id.clone(),
-                    actor: context.actor.clone(),
-                    traceparent: context.traceparent.clone(),
-                },
-                data: event.to_data(),
+            let metadata = Metadata {
+                event_id,
+                event_type: EventPayload::event_type(event).to_owned(),
+                source: context.source.to_owned(),
+                aggregate_id: id.to_owned(),
+                time: context.time,
+                aggregate_type: A::TYPE.to_owned(),
+                version,
+                correlation_id: context.correlation_id.clone(),
+                causation_id: context.causation_id.clone(),
+                actor: context.actor.clone(),
+                traceparent: context.traceparent.clone(),
             };
             self.events.push(PreparedEvent {
                 subject: subject.clone(),
                 subject_hash,
                 event_id,
                 expected: is_first.then_some(expected.position),
-                payload: stored.to_json().into(),
+                payload: metadata.to_json_with(event).into(),
             });
         }
     }
