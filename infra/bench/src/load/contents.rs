@@ -26,8 +26,6 @@ pub(super) const SHORT_EVENTS: u64 = 10;
 const PIECE_EVENTS: u64 = 50_000;
 /// Orders that have pieces of the long SKU set aside at any time.
 const OPEN_ORDERS: usize = 200;
-/// SKUs that are worked on at the same time: so many events of others lie between one event of a short aggregate and its next.
-const WORKED_ON_TOGETHER: usize = 100;
 /// How long snapshots may take to be written.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -36,20 +34,23 @@ pub(super) struct Contents {
     /// The long aggregate as its events have made it.
     pub(super) long: Stock,
     pub(super) long_version: u64,
-    /// SKUs with [`SHORT_EVENTS`] events each, between which lie those of others.
-    pub(super) short: Vec<String>,
-    /// SKUs with as many, next to one another.
-    pub(super) adjacent: Vec<String>,
+    /// SKUs with [`SHORT_EVENTS`] events each, next to one another.
+    pub(super) adjoining: Vec<String>,
+    /// SKUs with as many, between each two of which lie a hundred of others.
+    pub(super) apart_100: Vec<String>,
+    /// The same with a thousand.
+    pub(super) apart_1000: Vec<String>,
 }
 
 /// Fills the log: first the bulk of the long aggregate, then the short ones, and between their events the long one's last.
 pub(super) async fn fill(log: &Log, long_events: u64, short: usize) -> anyhow::Result<Contents> {
     let store = log.open().await?;
-    eprintln!("filling the log: {long_events} events of one SKU, and {short} SKUs with {SHORT_EVENTS} each");
+    eprintln!("filling the log: {long_events} events of one SKU, and three times {short} SKUs with {SHORT_EVENTS} each");
     let mut shelf = Shelf::default();
     let mut at = Expected::NEW;
     // The rest of them comes between the events of the short ones.
-    let bulk = long_events.saturating_sub(short.div_ceil(WORKED_ON_TOGETHER) as u64 * SHORT_EVENTS);
+    let rounds = short.div_ceil(100) as u64 + short.div_ceil(1_000) as u64;
+    let bulk = long_events.saturating_sub(rounds * SHORT_EVENTS);
     while at.version < bulk {
         let piece_ends = bulk.min(at.version + PIECE_EVENTS);
         while at.version < piece_ends {
@@ -62,16 +63,29 @@ pub(super) async fn fill(log: &Log, long_events: u64, short: usize) -> anyhow::R
         }
         store.load::<Stock>(LONG).await.context("load the long aggregate while it grows")?;
     }
-    let skus: Vec<_> = (0..short).map(|number| format!("TEA-{number}")).collect();
-    for some in skus.chunks(WORKED_ON_TOGETHER) {
-        append_together(&store, some, &mut shelf).await?;
-    }
-    let adjacent: Vec<_> = (0..short).map(|number| format!("COFFEE-{number}")).collect();
-    for some in adjacent.chunks(TRANSACTION_EVENTS_MAX / usize::try_from(SHORT_EVENTS).context("count events")?) {
-        append_adjacent(&store, some).await?;
+    let apart_100 = append_apart(&store, "TEA", short, 100, &mut shelf).await?;
+    let apart_1000 = append_apart(&store, "COCOA", short, 1_000, &mut shelf).await?;
+    let adjoining: Vec<_> = (0..short).map(|number| format!("COFFEE-{number}")).collect();
+    for some in adjoining.chunks(TRANSACTION_EVENTS_MAX / usize::try_from(SHORT_EVENTS).context("count events")?) {
+        append_adjoining(&store, some).await?;
     }
     await_snapshots(log).await?;
-    Ok(Contents { long: shelf.stock, long_version: shelf.events, short: skus, adjacent })
+    Ok(Contents { long: shelf.stock, long_version: shelf.events, adjoining, apart_100, apart_1000 })
+}
+
+/// At least `count` short aggregates that are worked on in turns, so that `distance` events of others lie between one event and the next.
+async fn append_apart(
+    store: &JetStreamEventStore,
+    name: &str,
+    count: usize,
+    distance: usize,
+    long: &mut Shelf,
+) -> anyhow::Result<Vec<String>> {
+    let skus: Vec<_> = (0..count.next_multiple_of(distance)).map(|number| format!("{name}-{number}")).collect();
+    for some in skus.chunks(distance) {
+        append_together(store, some, long).await?;
+    }
+    Ok(skus)
 }
 
 /// The events of some short aggregates, in turns, and after each round a decision on the long one.
@@ -92,14 +106,14 @@ async fn append_together(store: &JetStreamEventStore, skus: &[String], long: &mu
 }
 
 /// The events of some short aggregates, one aggregate after the other.
-async fn append_adjacent(store: &JetStreamEventStore, skus: &[String]) -> anyhow::Result<()> {
+async fn append_adjoining(store: &JetStreamEventStore, skus: &[String]) -> anyhow::Result<()> {
     let mut transaction = Transaction::new();
     for sku in skus {
         let mut shelf = Shelf::default();
         let events: Vec<_> = (0..SHORT_EVENTS).map(|_| shelf.next_event()).collect();
         transaction.push::<Stock>(sku, Expected::NEW, &events, &shop::context(shelf.story(), None));
     }
-    store.append(transaction).await.context("append the short aggregates whose events adjoin").map(drop)
+    store.append(transaction).await.context("append short aggregates whose events adjoin").map(drop)
 }
 
 /// The long aggregate's next event as it comes about in a service: loaded, decided, appended.

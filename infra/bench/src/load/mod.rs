@@ -4,8 +4,9 @@
 //! million events, as they pile up for what sells well, and many with ten. Their last events came by ordinary decisions, so that
 //! whatever the event store keeps of an aggregate (DESIGN §3: snapshots, a cache) is there as in a running system.
 //!
-//! * `events-10`: an aggregate with ten events that this process never saw; a hundred events of others lie between each two.
-//! * `events-10-adjacent`: the same with nothing between them. The server walks over what is.
+//! * `events-10`: an aggregate with ten events that this process never saw.
+//! * `events-10-apart-100`, `events-10-apart-1000`: the same with so many events of others between each two of its own. The server
+//!   walks over them.
 //! * `events-1000000-cold`: the long one, by a process that has just started: a new event store for each sample.
 //! * `events-1000000-warm`: the long one, by a process that has it in its cache.
 //!
@@ -30,9 +31,10 @@ use crate::{
 use contents::Contents;
 
 /// All cases.
-pub const CASES: [&str; 4] = [SHORT, ADJACENT, COLD, WARM];
+pub const CASES: [&str; 5] = [SHORT, APART_100, APART_1000, COLD, WARM];
 const SHORT: &str = "events-10";
-const ADJACENT: &str = "events-10-adjacent";
+const APART_100: &str = "events-10-apart-100";
+const APART_1000: &str = "events-10-apart-1000";
 const COLD: &str = "events-1000000-cold";
 const WARM: &str = "events-1000000-warm";
 
@@ -68,17 +70,14 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
 
 async fn measure(options: Options, size: Size, log: Log, contents: Contents) -> anyhow::Result<Vec<Row>> {
     let rival = DirectGet::connect(log.url()).await?;
-    let (mut short, mut adjacent) = (Runs::default(), Runs::default());
+    let short = [(SHORT, &contents.adjoining), (APART_100, &contents.apart_100), (APART_1000, &contents.apart_1000)];
+    let mut short = short.map(|(case, skus)| (case, skus, Runs::default()));
     let (mut cold, mut warm) = (Runs::default(), Runs::default());
     let store = ready(&log).await?;
     for run in 0..options.runs.get() {
-        if options.wants(SHORT) {
-            let some = &contents.short[run * size.samples..(run + 1) * size.samples];
-            loads_of_short(&store, some, &rival).await?.tell(SHORT, run, &mut short);
-        }
-        if options.wants(ADJACENT) {
-            let some = &contents.adjacent[run * size.samples..(run + 1) * size.samples];
-            loads_of_short(&store, some, &rival).await?.tell(ADJACENT, run, &mut adjacent);
+        for (case, skus, runs) in short.iter_mut().filter(|(case, ..)| options.wants(case)) {
+            let some = &skus[run * size.samples..(run + 1) * size.samples];
+            loads_of_short(&store, some, &rival).await?.tell(case, run, runs);
         }
         if options.wants(COLD) {
             cold_loads(&log, &contents, size.cold_samples, &rival).await?.tell(COLD, run, &mut cold);
@@ -87,8 +86,8 @@ async fn measure(options: Options, size: Size, log: Log, contents: Contents) -> 
             warm_loads(&store, &contents, size.samples, &rival).await?.tell(WARM, run, &mut warm);
         }
     }
-    let rows = [(SHORT, short), (ADJACENT, adjacent), (COLD, cold), (WARM, warm)];
-    Ok(rows.into_iter().filter(|(case, _)| options.wants(case)).map(|(case, runs)| runs.row(case, "ms")).collect())
+    let rows = short.into_iter().map(|(case, _, runs)| (case, runs)).chain([(COLD, cold), (WARM, warm)]);
+    Ok(rows.filter(|(case, _)| options.wants(case)).map(|(case, runs)| runs.row(case, "ms")).collect())
 }
 
 async fn loads_of_short(store: &JetStreamEventStore, some: &[String], rival: &DirectGet) -> anyhow::Result<Samples> {
