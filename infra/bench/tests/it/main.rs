@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
 
 mod append;
+mod others;
 
 use std::num::NonZeroUsize;
 
