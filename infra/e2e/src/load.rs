@@ -34,6 +34,9 @@ pub const UNSETTLED_MAX: usize = 1_000;
 /// Requests in flight in the open loop at most; the command API takes 1,024 at a time.
 const OPEN_LOOP_IN_FLIGHT_MAX: usize = 960;
 
+/// Orders that are handed to the carrier at the same time.
+const SHIPPED_AT_A_TIME: usize = 512;
+
 /// How to place the orders.
 #[derive(Clone, Debug, Default)]
 pub struct Load {
@@ -157,7 +160,7 @@ async fn place(shop: &Shop, planned: PlannedOrder, intended: Option<Instant>, wa
 /// Ships the orders that come, until no more can come.
 async fn ship_all(shop: &Shop, orders: mpsc::UnboundedReceiver<String>) -> anyhow::Result<()> {
     let orders = futures::stream::unfold(orders, |mut orders| async { Some((orders.recv().await?, orders)) });
-    orders.map(|order_id| ship(shop, order_id)).buffer_unordered(IN_FLIGHT).try_for_each(|()| async { Ok(()) }).await
+    orders.map(|order_id| ship(shop, order_id)).buffer_unordered(SHIPPED_AT_A_TIME).try_for_each(|()| async { Ok(()) }).await
 }
 
 async fn ship(shop: &Shop, order_id: String) -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ const ORDERS: u64 = 1_000_000;
 /// What it is held against was measured after this part of the orders.
 const FIRST_PART: u64 = 10;
 /// Orders per second.
-const RATE: f64 = 600.0;
+const RATE: f64 = 500.0;
 const SEED: u64 = 20_261_121;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
