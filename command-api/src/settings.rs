@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use clap::{Parser, Subcommand};
-use telemetry::settings::{Mistakes, SettingsError, bool_flag, listen_addr, nats_url};
+use event_store::CACHE_BYTES;
+use telemetry::settings::{Mistakes, SettingsError, bool_flag, listen_addr, mebibytes, nats_url};
 
 /// The command API of Contrail: HTTP in, events out.
 #[derive(Debug, Parser)]
@@ -21,6 +22,9 @@ pub struct Arguments {
     /// Keys of callers' tokens; not supported yet
     #[arg(long, env = "AUTH_JWKS", hide = true, hide_env_values = true)]
     auth_jwks: Option<String>,
+    /// MiB that the cache of aggregates may take [default: 64]
+    #[arg(long, env = "AGGREGATE_CACHE_MIB")]
+    aggregate_cache_mib: Option<String>,
     #[command(subcommand)]
     task: Option<Task>,
 }
@@ -39,6 +43,8 @@ pub struct Settings {
     pub nats_url: String,
     /// Where to listen.
     pub listen_addr: SocketAddr,
+    /// Memory that the cache of aggregates may take.
+    pub aggregate_cache_bytes: usize,
 }
 
 impl Arguments {
@@ -52,6 +58,7 @@ impl Arguments {
         let mut mistakes = Mistakes::new();
         let nats_url = mistakes.required("NATS_URL", self.nats_url, nats_url);
         let listen_addr = mistakes.required("LISTEN_ADDR", self.listen_addr, listen_addr);
+        let cache_bytes = mistakes.optional("AGGREGATE_CACHE_MIB", self.aggregate_cache_mib, CACHE_BYTES, mebibytes);
         let has_jwks = self.auth_jwks.is_some_and(|jwks| !jwks.trim().is_empty());
         if has_jwks {
             mistakes.add("AUTH_JWKS: is not supported yet; leave it out and set AUTH_DISABLED=true");
@@ -70,6 +77,7 @@ impl Arguments {
         Ok(Settings {
             nats_url: nats_url.expect("finish() refuses a missing setting"),
             listen_addr: listen_addr.expect("finish() refuses a missing setting"),
+            aggregate_cache_bytes: cache_bytes,
         })
     }
 }

@@ -81,6 +81,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let reactor_metrics = ReactorMetrics::register(&metrics);
     let listener = TcpListener::bind(settings.listen_addr).await.context("listen on LISTEN_ADDR")?;
     let store = JetStreamEventStore::connect(&settings.nats_url, "reactors").await?;
+    let store = store.with_cache_bytes(settings.aggregate_cache_bytes);
     metrics.register(|registry| registry.register_collector(Box::new(store.metrics())));
 
     let mut tasks = JoinSet::new();

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
+use event_store::CACHE_BYTES;
 use lettre::message::Mailbox;
 use telemetry::settings::{self, Mistakes, SettingsError};
 
@@ -43,6 +44,9 @@ pub struct RunArgs {
     /// Seconds that a customer has to pay once stock is reserved [default: 900]
     #[arg(long, env = "PAYMENT_WINDOW_S")]
     pub payment_window_s: Option<String>,
+    /// MiB that the cache of aggregates may take [default: 64]
+    #[arg(long, env = "AGGREGATE_CACHE_MIB")]
+    pub aggregate_cache_mib: Option<String>,
 }
 
 /// The same, checked.
@@ -64,6 +68,8 @@ pub struct Settings {
     pub mail_from: Mailbox,
     /// How long a customer has to pay.
     pub payment_window: Duration,
+    /// Memory that the cache of aggregates may take.
+    pub aggregate_cache_bytes: usize,
 }
 
 /// Every reactor there is.
@@ -98,11 +104,23 @@ impl RunArgs {
                 other => Err(format!("{other} is not between 1 and 31536000 seconds")),
             }
         });
+        let aggregate_cache_bytes =
+            mistakes.optional("AGGREGATE_CACHE_MIB", self.aggregate_cache_mib, CACHE_BYTES, settings::mebibytes);
         match (nats_url, listen_addr, stripe_api_base, stripe_api_key, mail_dir, mail_from) {
             (Some(nats_url), Some(listen_addr), Some(stripe_api_base), Some(stripe_api_key), Some(mail_dir), Some(mail_from)) => {
                 mistakes.finish()?;
                 let payment_window = Duration::from_secs(payment_window_s);
-                Ok(Settings { only, nats_url, listen_addr, stripe_api_base, stripe_api_key, mail_dir, mail_from, payment_window })
+                Ok(Settings {
+                    only,
+                    nats_url,
+                    listen_addr,
+                    stripe_api_base,
+                    stripe_api_key,
+                    mail_dir,
+                    mail_from,
+                    payment_window,
+                    aggregate_cache_bytes,
+                })
             }
             _ => Err(mistakes.finish().expect_err("a setting that is not there was listed as a mistake")),
         }

@@ -143,6 +143,14 @@ pub fn number<T: FromStr<Err: fmt::Display>>(value: &str) -> Result<T, String> {
     value.parse().map_err(|error: T::Err| format!("not a number that fits: {error}"))
 }
 
+/// Memory in whole MiB, from 1 to 65,536; returned in bytes.
+pub fn mebibytes(value: &str) -> Result<usize, String> {
+    match number::<usize>(value)? {
+        mebibytes @ 1..=65_536 => Ok(mebibytes * 1_024 * 1_024),
+        other => Err(format!("{other} is not between 1 and 65536 MiB")),
+    }
+}
+
 /// Any text.
 pub fn text(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
@@ -214,6 +222,14 @@ mod tests {
         assert_eq!(http_url("nats://127.0.0.1:4222"), Err("must begin with http:// or https://".into()));
         assert!(url("127.0.0.1:8080").is_err());
         assert!(url("http://").is_err());
+    }
+
+    #[test]
+    fn memory_is_told_in_mebibytes() {
+        assert_eq!(mebibytes("64"), Ok(67_108_864));
+        assert_eq!(mebibytes("0"), Err("0 is not between 1 and 65536 MiB".into()));
+        assert!(mebibytes("65537").is_err());
+        assert!(mebibytes("64 MiB").is_err());
     }
 
     #[test]

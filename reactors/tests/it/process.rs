@@ -35,9 +35,17 @@ struct Process {
 
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reactors"));
-    for name in
-        ["NATS_URL", "LISTEN_ADDR", "STRIPE_API_BASE", "STRIPE_API_KEY", "MAIL_DIR", "MAIL_FROM", "PAYMENT_WINDOW_S", "RUST_LOG"]
-    {
+    for name in [
+        "NATS_URL",
+        "LISTEN_ADDR",
+        "STRIPE_API_BASE",
+        "STRIPE_API_KEY",
+        "MAIL_DIR",
+        "MAIL_FROM",
+        "PAYMENT_WINDOW_S",
+        "AGGREGATE_CACHE_MIB",
+        "RUST_LOG",
+    ] {
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);

@@ -13,6 +13,7 @@ fn right() -> RunArgs {
         mail_dir: some("mail"),
         mail_from: some("Shop <orders@shop.example>"),
         payment_window_s: None,
+        aggregate_cache_mib: None,
     }
 }
 
@@ -25,6 +26,7 @@ fn right_settings_run_every_reactor_unless_told_otherwise() {
     let settings = right().check().unwrap();
     assert_eq!(settings.only, REACTORS);
     assert_eq!(settings.payment_window.as_secs(), 900);
+    assert_eq!(settings.aggregate_cache_bytes, 64 * 1_024 * 1_024);
     let some = RunArgs { only: vec!["payments".to_owned()], payment_window_s: Some("60".to_owned()), ..right() };
     let settings = some.check().unwrap();
     assert_eq!((settings.only.as_slice(), settings.payment_window.as_secs()), (["payments".to_owned()].as_slice(), 60));
@@ -41,6 +43,7 @@ fn what_is_missing_is_all_listed() {
         mail_dir: None,
         mail_from: None,
         payment_window_s: None,
+        aggregate_cache_mib: None,
     };
     let names = ["NATS_URL", "LISTEN_ADDR", "STRIPE_API_BASE", "STRIPE_API_KEY", "MAIL_DIR", "MAIL_FROM"];
     assert_eq!(mistakes(nothing), names.map(|name| format!("{name}: missing")));
@@ -57,11 +60,21 @@ fn what_is_wrong_is_all_listed_and_never_shown() {
         stripe_api_key: some("sk_live_secret with a space"),
         mail_from: some("orders at shop"),
         payment_window_s: some("0"),
+        aggregate_cache_mib: some("0"),
         ..right()
     };
     let mistakes = mistakes(wrong);
     let beginnings: Vec<_> = mistakes.iter().map(|mistake| mistake.split(':').next().unwrap()).collect();
-    let names = ["--only", "NATS_URL", "LISTEN_ADDR", "STRIPE_API_BASE", "STRIPE_API_KEY", "MAIL_FROM", "PAYMENT_WINDOW_S"];
+    let names = [
+        "--only",
+        "NATS_URL",
+        "LISTEN_ADDR",
+        "STRIPE_API_BASE",
+        "STRIPE_API_KEY",
+        "MAIL_FROM",
+        "PAYMENT_WINDOW_S",
+        "AGGREGATE_CACHE_MIB",
+    ];
     assert_eq!(beginnings, names);
     assert!(mistakes.iter().all(|mistake| !mistake.contains("sk_live") && !mistake.contains("at shop")), "{mistakes:?}");
 }
