@@ -1,5 +1,6 @@
 //! How an aggregate's event enum maps to event types and their JSON.
 
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// The events of one aggregate, each with the type name under which the log stores it.
@@ -13,13 +14,27 @@ pub trait EventPayload: Sized {
     fn event_type(&self) -> &'static str;
 
     /// The CloudEvents `data` as compact JSON.
-    fn to_data(&self) -> Box<RawValue>;
+    fn to_data(&self) -> Box<RawValue> {
+        serde_json::value::to_raw_value(&DataOf(self)).expect(SERIALIZES)
+    }
 
     /// Writes the CloudEvents `data` with `serializer`.
-    fn serialize_data<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+    fn serialize_data<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
 
     /// Reads `data` stored under `event_type`, upcasting older types first.
     fn from_data(event_type: &str, data: &RawValue) -> Result<Self, DecodeError>;
+}
+
+/// Why writing an event as JSON cannot fail.
+pub(crate) const SERIALIZES: &str = "an event holds no map with keys that are not strings, so it always serializes";
+
+/// An event's data, to be serialized.
+pub(crate) struct DataOf<'a, E>(pub(crate) &'a E);
+
+impl<E: EventPayload> Serialize for DataOf<'_, E> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize_data(serializer)
+    }
 }
 
 /// Why stored bytes could not be read as an event.
@@ -74,13 +89,6 @@ macro_rules! event_enum {
                 match self {
                     $(Self::$variant(_) => $event_type,)+
                 }
-            }
-
-            fn to_data(&self) -> Box<serde_json::value::RawValue> {
-                match self {
-                    $(Self::$variant(payload) => serde_json::value::to_raw_value(payload),)+
-                }
-                .expect("an event holds no map with keys that are not strings, so it always serializes")
             }
 
             fn serialize_data<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

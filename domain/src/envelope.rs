@@ -9,7 +9,10 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{DecodeError, EventPayload};
+use crate::{
+    DecodeError, EventPayload,
+    codec::{DataOf, SERIALIZES},
+};
 
 /// The media type of a stored message.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
@@ -158,18 +161,8 @@ struct Document<'a, D> {
 impl<D: Serialize> Document<'_, D> {
     fn to_json(&self, data_bytes: usize) -> Vec<u8> {
         let mut json = Vec::with_capacity(ATTRIBUTES_BYTES_EXPECTED + data_bytes);
-        serde_json::to_writer(&mut json, self)
-            .expect("an event holds no map with keys that are not strings, so it always serializes");
+        serde_json::to_writer(&mut json, self).expect(SERIALIZES);
         json
-    }
-}
-
-/// The data of an event that was just decided.
-struct DataOf<'a, E>(&'a E);
-
-impl<E: EventPayload> Serialize for DataOf<'_, E> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize_data(serializer)
     }
 }
 
