@@ -97,14 +97,14 @@ fn decode(position: u64, payload: &[u8]) -> Result<RecordedEvent, LoadError> {
     Ok(RecordedEvent { position, event })
 }
 
-/// Where pages are answered to. One is used again for the next page once its page has ended, since subscribing and unsubscribing
-/// costs about as much as a short page; one whose page did not end is given up, and with it whatever still comes.
+/// Where answers of several messages go. One is used again once its answer has ended, since subscribing and unsubscribing costs
+/// about as much as a short page; one whose answer did not end is given up, and with it whatever still comes.
 #[derive(Default)]
 pub(crate) struct Inboxes {
     idle: Mutex<Vec<Inbox>>,
 }
 
-struct Inbox {
+pub(crate) struct Inbox {
     subject: Subject,
     answers: Subscriber,
 }
@@ -115,6 +115,12 @@ impl Inbox {
         let answers = client.subscribe(subject.clone()).await.map_err(|error| unavailable(&error))?;
         Ok(Self { subject, answers })
     }
+
+    /// The next message of the answer.
+    pub(crate) async fn next(&mut self) -> Result<Message, ReadError> {
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.answers.next()).await;
+        answer.ok().flatten().ok_or_else(|| unavailable("timed out"))
+    }
 }
 
 impl Inboxes {
@@ -122,8 +128,8 @@ impl Inboxes {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    /// Keeps an inbox whose page has ended.
-    fn put_back(&self, inbox: Inbox) {
+    /// Keeps an inbox whose answer has ended.
+    pub(crate) fn put_back(&self, inbox: Inbox) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_INBOXES_MAX {
             idle.push(inbox);
@@ -187,55 +193,20 @@ impl JetStreamEventStore {
 
 impl Connection {
     async fn page_once(&self, request: Bytes, messages_max: usize, positions: Positions) -> Result<Page, ReadError> {
-        let mut inbox = match self.inboxes.take() {
-            Some(inbox) => inbox,
-            None => Inbox::open(&self.client).await?,
-        };
-        let page = self.page_into(&mut inbox, request, messages_max, positions).await?;
+        let mut inbox = self.direct_get_many(request).await?;
+        let page = read_page(&mut inbox, messages_max, positions).await?;
         self.inboxes.put_back(inbox);
         Ok(page)
     }
 
-    async fn page_into(
-        &self,
-        inbox: &mut Inbox,
-        request: Bytes,
-        messages_max: usize,
-        positions: Positions,
-    ) -> Result<Page, ReadError> {
-        self.client
-            .publish_with_reply(format!("$JS.API.DIRECT.GET.{STREAM}"), inbox.subject.clone(), request)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let mut page = Page::default();
-        loop {
-            let answer = tokio::time::timeout(REQUEST_TIMEOUT, inbox.answers.next()).await;
-            let Ok(Some(answer)) = answer else { return Err(unavailable("timed out")) };
-            let headers = answer.headers.as_ref();
-            // An event's payload could be empty; only the status tells the end of a page from an event.
-            match answer.status {
-                None => {
-                    let position = position(headers);
-                    if position.is_none() && positions == Positions::OfEach {
-                        return Err(unavailable("an answer without a sequence"));
-                    }
-                    page.last_position = position.unwrap_or(page.last_position);
-                    page.messages.push(PageMessage { position, payload: answer.payload });
-                }
-                // 204: the end of the page.
-                Some(status) if status.as_u16() == 204 => {
-                    let pending = number(headers, "Nats-Num-Pending").unwrap_or(0);
-                    page.end(pending, number(headers, "Nats-Last-Sequence"), messages_max, positions);
-                    if page.last_position == 0 && !page.messages.is_empty() {
-                        return Err(unavailable("a page that does not say where it ends"));
-                    }
-                    return Ok(page);
-                }
-                // 404: no event on the subject from there on.
-                Some(StatusCode::NOT_FOUND) => return Ok(page),
-                Some(status) => return Err(unavailable(&status)),
-            }
-        }
+    /// Asks for several messages. Where the answer comes has to be [put back](Inboxes::put_back) at its end, and only then.
+    pub(crate) async fn direct_get_many(&self, request: Bytes) -> Result<Inbox, ReadError> {
+        let inbox = match self.inboxes.take() {
+            Some(inbox) => inbox,
+            None => Inbox::open(&self.client).await?,
+        };
+        let asked = self.client.publish_with_reply(format!("$JS.API.DIRECT.GET.{STREAM}"), inbox.subject.clone(), request).await;
+        asked.map_err(|error| unavailable(&error)).map(|()| inbox)
     }
 
     async fn direct_get(&self, subject: String, request: Bytes) -> Result<Option<Message>, ReadError> {
@@ -244,6 +215,37 @@ impl Connection {
             None => Ok(Some(answer)),
             Some(StatusCode::NOT_FOUND) => Ok(None),
             Some(status) => Err(unavailable(&status)),
+        }
+    }
+}
+
+async fn read_page(inbox: &mut Inbox, messages_max: usize, positions: Positions) -> Result<Page, ReadError> {
+    let mut page = Page::default();
+    loop {
+        let answer = inbox.next().await?;
+        let headers = answer.headers.as_ref();
+        // An event's payload could be empty; only the status tells the end of a page from an event.
+        match answer.status {
+            None => {
+                let position = position(headers);
+                if position.is_none() && positions == Positions::OfEach {
+                    return Err(unavailable("an answer without a sequence"));
+                }
+                page.last_position = position.unwrap_or(page.last_position);
+                page.messages.push(PageMessage { position, payload: answer.payload });
+            }
+            // 204: the end of the page.
+            Some(status) if status.as_u16() == 204 => {
+                let pending = number(headers, "Nats-Num-Pending").unwrap_or(0);
+                page.end(pending, number(headers, "Nats-Last-Sequence"), messages_max, positions);
+                if page.last_position == 0 && !page.messages.is_empty() {
+                    return Err(unavailable("a page that does not say where it ends"));
+                }
+                return Ok(page);
+            }
+            // 404: no event on the subject from there on.
+            Some(StatusCode::NOT_FOUND) => return Ok(page),
+            Some(status) => return Err(unavailable(&status)),
         }
     }
 }

@@ -6,7 +6,6 @@ use async_nats::{
     HeaderMap, Message, Request, RequestError, RequestErrorKind, header,
     jetstream::stream::{LastRawMessageErrorKind, RawMessageErrorKind, Stream},
 };
-use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -169,17 +168,10 @@ impl Connection {
     /// Returns how many more of `subjects` have a message: an answer ends where the messages, which come along, are as much as the
     /// server lets pend for one client (`max_pending`, 64 MB by default).
     async fn ask_last_positions(&self, subjects: &[&str], positions: &mut HashMap<String, u64>) -> Result<u64, ReadError> {
-        let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
-        let inbox = self.client.new_inbox();
-        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| unavailable(&error))?;
         let request = json!({ "multi_last": subjects }).to_string();
-        self.client
-            .publish_with_reply(format!("$JS.API.DIRECT.GET.{STREAM}"), inbox, request.into())
-            .await
-            .map_err(|error| unavailable(&error))?;
-        loop {
-            let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
-            let Ok(Some(answer)) = answer else { return Err(unavailable(&"timed out")) };
+        let mut inbox = self.direct_get_many(request.into()).await?;
+        let more = loop {
+            let answer = inbox.next().await?;
             match answer.status.map(|status| status.as_u16()) {
                 None => {
                     let headers = answer.headers.as_ref();
@@ -190,12 +182,14 @@ impl Connection {
                         positions.insert(subject.as_str().to_owned(), position);
                     }
                 }
-                Some(204) => return Ok(page::number(answer.headers.as_ref(), "Nats-Num-Pending").unwrap_or(0)),
+                Some(204) => break page::number(answer.headers.as_ref(), "Nats-Num-Pending").unwrap_or(0),
                 // None of the subjects has a message.
-                Some(404) => return Ok(0),
-                Some(status) => return Err(unavailable(&status)),
+                Some(404) => break 0,
+                Some(status) => return Err(ReadError::Unavailable(status.to_string())),
             }
-        }
+        };
+        self.inboxes.put_back(inbox);
+        Ok(more)
     }
 
     async fn stream(&self) -> Result<Stream<()>, ReadError> {
