@@ -26,6 +26,8 @@ const START_ATTEMPTS_MAX: usize = 5;
 const HEAP_GROWTH_PERCENT: u32 = 400;
 /// One of this many parts of the machine's memory is where the server collects its garbage no matter how little that is.
 const MEMORY_PARTS: u64 = 4;
+/// Where control groups say how many bytes a container may take, version 2 and 1; the first says `max` if that is not bounded.
+const CONTAINER_LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
 
 /// What a [`NatsServer`] is started with.
 #[derive(Clone, Debug)]
@@ -50,10 +52,16 @@ fn collector_settings() -> Vec<(String, String)> {
     settings.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-/// The machine's memory; `None` where the system does not say.
+/// The memory that there is for this process: the machine's, or what its container may take. `None` where the system does not say.
 fn memory_bytes() -> Option<u64> {
-    let said = fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = said.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix(" kB")?;
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|said| total_of(&said));
+    let container = CONTAINER_LIMITS.iter().find_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    machine.into_iter().chain(container).min()
+}
+
+/// From the line `MemTotal:       24684128 kB`.
+fn total_of(meminfo: &str) -> Option<u64> {
+    let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix(" kB")?;
     kib.parse::<u64>().ok()?.checked_mul(1_024)
 }
 
@@ -252,5 +260,17 @@ impl NatsServer {
             fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_memory_is_read_from_what_the_kernel_says() {
+        assert_eq!(total_of("MemTotal:       24684128 kB\nMemFree:        12644100 kB\n"), Some(24_684_128 * 1_024));
+        assert_eq!(total_of("MemFree: 1 kB\n"), None);
+        assert_eq!(total_of("MemTotal: many\n"), None);
     }
 }
