@@ -26,6 +26,9 @@ pub(super) const SHORT_EVENTS: u64 = 10;
 const PIECE_EVENTS: u64 = 50_000;
 /// Orders that have pieces of the long SKU set aside at any time.
 const OPEN_ORDERS: usize = 200;
+/// SKUs that are worked on in turns: so many events of others lie between one event of a short aggregate and its next.
+const NEAR: usize = 100;
+const FAR: usize = 1_000;
 /// How long snapshots may take to be written.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -36,9 +39,9 @@ pub(super) struct Contents {
     pub(super) long_version: u64,
     /// SKUs with [`SHORT_EVENTS`] events each, next to one another.
     pub(super) adjoining: Vec<String>,
-    /// SKUs with as many, between each two of which lie a hundred of others.
+    /// SKUs with as many, between each two of which lie [`NEAR`] of others.
     pub(super) apart_100: Vec<String>,
-    /// The same with a thousand.
+    /// The same with [`FAR`].
     pub(super) apart_1000: Vec<String>,
 }
 
@@ -49,8 +52,8 @@ pub(super) async fn fill(log: &Log, long_events: u64, short: usize) -> anyhow::R
     let mut shelf = Shelf::default();
     let mut at = Expected::NEW;
     // The rest of them comes between the events of the short ones.
-    let rounds = short.div_ceil(100) as u64 + short.div_ceil(1_000) as u64;
-    let bulk = long_events.saturating_sub(rounds * SHORT_EVENTS);
+    let rounds = (short.div_ceil(NEAR) + short.div_ceil(FAR)) as u64 * SHORT_EVENTS;
+    let bulk = long_events.saturating_sub(rounds);
     while at.version < bulk {
         let piece_ends = bulk.min(at.version + PIECE_EVENTS);
         while at.version < piece_ends {
@@ -63,8 +66,8 @@ pub(super) async fn fill(log: &Log, long_events: u64, short: usize) -> anyhow::R
         }
         store.load::<Stock>(LONG).await.context("load the long aggregate while it grows")?;
     }
-    let apart_100 = append_apart(&store, "TEA", short, 100, &mut shelf).await?;
-    let apart_1000 = append_apart(&store, "COCOA", short, 1_000, &mut shelf).await?;
+    let apart_100 = append_apart(&store, "TEA", short, NEAR, &mut shelf).await?;
+    let apart_1000 = append_apart(&store, "COCOA", short, FAR, &mut shelf).await?;
     let adjoining: Vec<_> = (0..short).map(|number| format!("COFFEE-{number}")).collect();
     for some in adjoining.chunks(TRANSACTION_EVENTS_MAX / usize::try_from(SHORT_EVENTS).context("count events")?) {
         append_adjoining(&store, some).await?;

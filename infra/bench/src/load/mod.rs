@@ -1,7 +1,7 @@
 //! Loading an aggregate, against one direct get: one question to the server and one message as the answer.
 //!
 //! No load can be faster than that round trip, because a load always asks the log what is new. The log holds one SKU with a
-//! million events, as they pile up for what sells well, and many with ten. Their last events came by ordinary decisions, so that
+//! million events, as they pile up for what sells well, and many with ten. The long one's last events came by ordinary decisions, so that
 //! whatever the event store keeps of an aggregate (DESIGN §3: snapshots, a cache) is there as in a running system.
 //!
 //! * `events-10`: an aggregate with ten events that this process never saw.
