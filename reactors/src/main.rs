@@ -37,22 +37,8 @@ enum Command {
     Run(RunArgs),
 }
 
-/// Threads for what blocks: mails and snapshots, of which six are written at a time. By default there may be 512, and under load a new one
-/// is started for most mails, because the last one is still putting itself to rest: each keeps memory of its own.
-const BLOCKING_THREADS_MAX: usize = 8;
-
-fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(start()),
-        Err(error) => {
-            eprintln!("start the runtime: {error}");
-            Exit::Failed.into()
-        }
-    }
-}
-
-async fn start() -> ExitCode {
+#[tokio::main]
+async fn main() -> ExitCode {
     let Command::Run(args) = Cli::parse().command;
     telemetry::logs::init("reactors");
     telemetry::memory::use_small_pages();
@@ -97,7 +83,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         tasks.spawn(reactors::run(payments, store.clone(), reactor_metrics.clone(), health.clone(), drain.clone()));
     }
     if runs(Notifications::NAME) {
-        let mail = MailFolder::new(settings.mail_dir.clone(), settings.mail_from.clone());
+        let mail =
+            MailFolder::new(settings.mail_dir.clone(), settings.mail_from.clone()).context("start the threads that write mail")?;
         let notifications = Notifications::new(store.clone(), mail);
         tasks.spawn(reactors::run(notifications, store.clone(), reactor_metrics.clone(), health.clone(), drain.clone()));
     }

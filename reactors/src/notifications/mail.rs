@@ -4,29 +4,40 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
+    thread,
 };
 
 use lettre::message::{Mailbox, header::ContentType};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use super::message::Message;
 
 /// How many files this process has begun: their temporary names must differ.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
-/// Files written at the same time. Each is a thread while it is, and a thread keeps some megabytes of memory that it once had: with no
-/// bound there were 265 of them after 300,000 orders, and 1.1 GiB.
-const WRITES_MAX: usize = 4;
+/// Threads that write. They are the folder's own: of the runtime's, which may be 512, nearly each mail got a new one, because the last
+/// was still putting itself to rest, and each keeps memory that it once had; and a name server that does not answer can hold all of those.
+const WRITERS: usize = 4;
 
 /// Writes each message to `<folder>/<notification id>.eml`.
 #[derive(Clone, Debug)]
 pub struct MailFolder {
     folder: PathBuf,
     from: Mailbox,
-    writes: Arc<Semaphore>,
+    /// The writers end with the last clone of this. What waits here is bounded by the notifications that are worked on.
+    files: mpsc::Sender<MailFile>,
+}
+
+#[derive(Debug)]
+struct MailFile {
+    folder: PathBuf,
+    name: String,
+    text: Vec<u8>,
+    written: oneshot::Sender<io::Result<()>>,
 }
 
 /// Why a message was not sent.
@@ -41,9 +52,15 @@ pub enum MailError {
 }
 
 impl MailFolder {
-    /// Mail from `from` into `folder`, which is created if need be.
-    pub fn new(folder: PathBuf, from: Mailbox) -> Self {
-        Self { folder, from, writes: Arc::new(Semaphore::new(WRITES_MAX)) }
+    /// Mail from `from` into `folder`, which is created if need be. Fails if the system gives no thread to write it.
+    pub fn new(folder: PathBuf, from: Mailbox) -> io::Result<Self> {
+        let (files, to_write) = mpsc::channel();
+        let to_write = Arc::new(Mutex::new(to_write));
+        for _ in 0..WRITERS {
+            let to_write = Arc::clone(&to_write);
+            thread::Builder::new().name("mail".to_owned()).spawn(move || write_all(&to_write))?;
+        }
+        Ok(Self { folder, from, files })
     }
 
     /// Writes `message`. Writing the same message again replaces the file by an equal one.
@@ -60,13 +77,22 @@ impl MailFolder {
             .body(message.text.clone())
             .map_err(|error| MailError::Message(error.to_string()))?;
         let (folder, name, text) = (self.folder.clone(), format!("{}.eml", message.id), mail.formatted());
-        let turn = Arc::clone(&self.writes).acquire_owned().await.map_err(io::Error::other).map_err(MailError::Folder)?;
-        let written = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            write_whole(&folder, &name, &text)
-        });
-        // The task is aborted by nobody; should it have panicked, the mail is not there.
-        written.await.map_err(io::Error::other).flatten().map_err(MailError::Folder)
+        let (written, answer) = oneshot::channel();
+        let file = MailFile { folder, name, text, written };
+        let gone = || MailError::Folder(io::Error::other("nobody writes mail any more"));
+        self.files.send(file).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?.map_err(MailError::Folder)
+    }
+}
+
+/// Writes what comes, until no more can come.
+fn write_all(to_write: &Mutex<mpsc::Receiver<MailFile>>) {
+    loop {
+        // One waits for a file, the others for their turn to wait.
+        let next = to_write.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(MailFile { folder, name, text, written }) = next else { return };
+        // Whoever asked may have gone; the mail is none the less sent.
+        let _ = written.send(write_whole(&folder, &name, &text));
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn notifications(store: &JetStreamEventStore, folder: &Path) -> Runni
 }
 
 pub(crate) fn mailer(store: &JetStreamEventStore, folder: &Path) -> Notifications {
-    let mail = MailFolder::new(folder.to_owned(), "orders@shop.example".parse().unwrap());
+    let mail = MailFolder::new(folder.to_owned(), "orders@shop.example".parse().unwrap()).unwrap();
     Notifications::new(store.clone(), mail)
 }
 
