@@ -22,34 +22,34 @@ pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 const ATTRIBUTES_BYTES_EXPECTED: usize = 576;
 const DATA_BYTES_EXPECTED: usize = 448;
 
-/// The context attributes of an event: everything about it but its data.
+/// The context attributes of an event: everything about it but its data. Its texts are its own, or borrowed by whoever only writes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metadata {
+pub struct Metadata<T = String> {
     /// CloudEvents `id`; also the message's `Nats-Msg-Id`.
     pub event_id: Uuid,
     /// CloudEvents `type`, for example `contrail.order.placed.v1`.
-    pub event_type: String,
+    pub event_type: T,
     /// CloudEvents `source`: which program appended it, for example `/contrail/command-api`.
-    pub source: String,
+    pub source: T,
     /// CloudEvents `subject`.
-    pub aggregate_id: String,
+    pub aggregate_id: T,
     /// CloudEvents `time`: when it was appended, by the appender's clock, in UTC.
     pub time: OffsetDateTime,
     /// Which kind of aggregate, for example `order`.
-    pub aggregate_type: String,
+    pub aggregate_type: T,
     /// The aggregate's own version after this event: 1, 2, 3, …
     pub version: u64,
     /// The story that the event belongs to.
-    pub correlation_id: String,
+    pub correlation_id: T,
     /// The event that led to this one; none if it began the story.
-    pub causation_id: Option<String>,
+    pub causation_id: Option<T>,
     /// Who asked, as `role:subject`; none if nobody but the system did.
-    pub actor: Option<String>,
+    pub actor: Option<T>,
     /// The W3C trace context of the operation that appended it.
-    pub traceparent: Option<String>,
+    pub traceparent: Option<T>,
 }
 
-impl Metadata {
+impl<T: AsRef<str>> Metadata<T> {
     /// The bytes to store of an event with these attributes and the data of `event`: what [`StoredEvent::to_json`] gives, without
     /// writing the data twice.
     pub fn to_json_with<E: EventPayload>(&self, event: &E) -> Vec<u8> {
@@ -60,25 +60,29 @@ impl Metadata {
         Document {
             specversion: Cow::Borrowed("1.0"),
             id: self.event_id,
-            event_type: Cow::Borrowed(&self.event_type),
-            source: Cow::Borrowed(&self.source),
-            subject: Cow::Borrowed(&self.aggregate_id),
+            event_type: borrowed(&self.event_type),
+            source: borrowed(&self.source),
+            subject: borrowed(&self.aggregate_id),
             time: self.time,
             datacontenttype: Cow::Borrowed("application/json"),
-            aggregatetype: Cow::Borrowed(&self.aggregate_type),
+            aggregatetype: borrowed(&self.aggregate_type),
             sequence: Sequence(self.version),
-            correlationid: Cow::Borrowed(&self.correlation_id),
-            causationid: self.causation_id.as_deref().map(Cow::Borrowed),
-            actor: self.actor.as_deref().map(Cow::Borrowed),
-            traceparent: self.traceparent.as_deref().map(Cow::Borrowed),
+            correlationid: borrowed(&self.correlation_id),
+            causationid: self.causation_id.as_ref().map(borrowed),
+            actor: self.actor.as_ref().map(borrowed),
+            traceparent: self.traceparent.as_ref().map(borrowed),
             data,
         }
     }
 
     /// The trace id within `traceparent`, if it has one.
     pub fn trace_id(&self) -> Option<&str> {
-        self.traceparent.as_deref()?.split('-').nth(1).filter(|id| id.len() == 32)
+        self.traceparent.as_ref()?.as_ref().split('-').nth(1).filter(|id| id.len() == 32)
     }
+}
+
+fn borrowed(text: &impl AsRef<str>) -> Cow<'_, str> {
+    Cow::Borrowed(text.as_ref())
 }
 
 /// An event as it is stored: its attributes, and its data still as JSON.

@@ -68,7 +68,7 @@ impl FromStr for OrderId {
 
 /// A stock keeping unit: 1 to 64 of `A-Z a-z 0-9 _ -`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct Sku(String);
 
 impl Sku {
@@ -105,15 +105,9 @@ impl TryFrom<String> for Sku {
     }
 }
 
-impl From<Sku> for String {
-    fn from(sku: Sku) -> Self {
-        sku.0
-    }
-}
-
 /// The shop's own id of a customer: 1 to 128 printable ASCII characters without spaces. Opaque to us.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct CustomerId(String);
 
 impl CustomerId {
@@ -146,12 +140,6 @@ impl TryFrom<String> for CustomerId {
         } else {
             Err(IdError::new("a customer id", "1 to 128 printable ASCII characters without spaces", &text))
         }
-    }
-}
-
-impl From<CustomerId> for String {
-    fn from(id: CustomerId) -> Self {
-        id.0
     }
 }
 

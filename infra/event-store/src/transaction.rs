@@ -91,16 +91,16 @@ impl Transaction {
             let event_id = context.event_id.filter(|_| is_first).unwrap_or_else(new_id);
             let metadata = Metadata {
                 event_id,
-                event_type: EventPayload::event_type(event).to_owned(),
-                source: context.source.to_owned(),
-                aggregate_id: id.to_owned(),
+                event_type: EventPayload::event_type(event),
+                source: context.source,
+                aggregate_id: id,
                 time: context.time,
-                aggregate_type: A::TYPE.to_owned(),
+                aggregate_type: A::TYPE,
                 version,
-                correlation_id: context.correlation_id.clone(),
-                causation_id: context.causation_id.clone(),
-                actor: context.actor.clone(),
-                traceparent: context.traceparent.clone(),
+                correlation_id: &context.correlation_id,
+                causation_id: context.causation_id.as_deref(),
+                actor: context.actor.as_deref(),
+                traceparent: context.traceparent.as_deref(),
             };
             self.events.push(PreparedEvent {
                 subject: subject.clone(),

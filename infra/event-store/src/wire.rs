@@ -38,12 +38,14 @@ pub(crate) const BATCHES_TOO_MANY: u64 = 10_210;
 
 /// The one subject of an aggregate's events.
 pub(crate) fn subject(aggregate_type: &str, aggregate_id: &str) -> String {
-    format!("events.{aggregate_type}.{aggregate_id}")
+    ["events", aggregate_type, aggregate_id].join(".")
 }
 
 /// Whether `id` can be a subject token, so that it neither splits the subject nor acts as a wildcard.
 pub(crate) fn is_token(id: &str) -> bool {
-    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>'))
+    let is_allowed = |byte: u8| byte.is_ascii_graphic() & !matches!(byte, b'.' | b'*' | b'>');
+    // To the end in any case, so that many bytes are looked at in one instruction.
+    !id.is_empty() & id.bytes().fold(true, |so_far, byte| so_far & is_allowed(byte))
 }
 
 /// The headers that every event carries. None names the stream: no other can have the subjects, and the server looks through

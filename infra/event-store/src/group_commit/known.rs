@@ -56,16 +56,17 @@ impl Known {
 
     /// Keeps `position`, unless a later one is known.
     pub(super) fn saw(&mut self, subject: u64, position: u64) {
-        if self.position(subject).is_none_or(|known| known < position) {
-            self.put(subject, position);
-        }
+        let known = self.old.remove(&subject).unwrap_or(0);
+        self.put(subject, known.max(position));
     }
 
     fn put(&mut self, subject: u64, position: u64) {
+        let known = self.young.entry(subject).or_default();
+        *known = position.max(*known);
         if self.young.len() >= GENERATION_SUBJECTS_MAX {
-            self.old = std::mem::take(&mut self.young);
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
         }
-        self.young.insert(subject, position);
     }
 
     /// What was known turned out to be wrong.
@@ -89,6 +90,17 @@ mod tests {
         }
         known.forget(1);
         assert_eq!(known.position(1), None);
+    }
+
+    #[test]
+    fn a_generation_that_ends_takes_nothing_back() {
+        let mut known = Known::default();
+        known.saw(0, 9);
+        for subject in 1..2 * GENERATION_SUBJECTS_MAX as u64 {
+            known.saw(subject, 1);
+            known.saw(0, 5);
+            assert_eq!(known.position(0), Some(9), "after {subject} others");
+        }
     }
 
     #[test]
