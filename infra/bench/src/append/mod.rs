@@ -2,8 +2,9 @@
 //!
 //! On the same server, in streams with the same settings, with the same number of events in flight: what the event store does
 //! with its group commit, and what a program does that publishes each event by itself and waits for its acknowledgement. Both
-//! append the same event, an `order.placed`, each to a subject of its own under the expectation that this has no event yet. The
-//! event store also makes the event's id and serialises it within the loop; the plain publisher sends bytes that are there.
+//! append the same message, an `order.placed` with its headers, each to a subject of its own under the expectation that this has
+//! no event yet. The event store also makes the event's id and serialises it within the loop; the plain publisher sends bytes that
+//! are there.
 //!
 //! With one event in flight nothing can be grouped, and the latency is what counts: it must be that of a plain publish.
 

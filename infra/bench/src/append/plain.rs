@@ -67,6 +67,7 @@ impl Client for Publisher {
         let subject = format!("baseline.order.{id}");
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_MESSAGE_ID, id);
+        headers.insert("Content-Type", domain::envelope::CONTENT_TYPE);
         headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
         let started = Instant::now();
         let acknowledgement = self.jetstream.publish_with_headers(subject, headers, self.payload.clone());
