@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Appender, REPEAT_PAUSE, REPEAT_PAUSE_MAX, outcome, queue::Waiting};
+use super::{Appender, REPEAT_PAUSE, REPEAT_PAUSE_MAX, member::Waiting, outcome};
 use crate::publish::{Found, Outcome};
 
 /// Batches with the same members that may be refused before these are sent one by one.

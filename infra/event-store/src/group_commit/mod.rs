@@ -10,11 +10,11 @@
 //! that made the server refuse a batch, leaves the others and is looked up by itself.
 
 mod batch;
-mod outcome;
-mod queue;
-
 mod costs;
 mod known;
+mod member;
+mod outcome;
+mod queue;
 mod stats;
 
 use std::{
@@ -35,8 +35,9 @@ use tokio::{
 pub use stats::AppendStats;
 
 use self::{
+    member::{Member, Waiting},
     outcome::resolve,
-    queue::{Admission, Member, Queue, Waiting},
+    queue::{Admission, Queue},
 };
 use crate::{AppendError, Appended, connection::Connection, publish::Found, transaction::PreparedEvent};
 

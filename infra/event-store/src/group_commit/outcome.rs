@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{REPEAT_PAUSE, REPEAT_PAUSE_MAX, queue::Member};
+use super::{REPEAT_PAUSE, REPEAT_PAUSE_MAX, member::Member};
 use crate::{
     AppendError, Appended,
     connection::Connection,

@@ -2,17 +2,15 @@
 
 use std::collections::VecDeque;
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     costs::{BATCHES_IN_FLIGHT_MAX, Costs, PLAINS_IN_FLIGHT_MAX, TRIAL_EVENTS_MAX, TRIAL_EVENTS_MIN},
     known::{BySubject, Known, Subjects},
+    member::{Member, Waiting},
     stats::AppendStats,
 };
-use crate::{AppendError, Appended, transaction::PreparedEvent, wire::TRANSACTION_EVENTS_MAX};
+use crate::{AppendError, Appended, wire::TRANSACTION_EVENTS_MAX};
 
 /// Bytes of one batch's payloads.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -20,43 +18,6 @@ const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 const CONFLICT_WEIGHT: f64 = 1.0 / 8.0;
 /// Conflicts expected in a round from which on its members are looked at before it goes out.
 const CONFLICTS_LOOKED_FOR: f64 = 0.25;
-
-/// A transaction on its way.
-#[derive(Debug)]
-pub(super) struct Member {
-    pub(super) events: Vec<PreparedEvent>,
-    pub(super) bytes: usize,
-    pub(super) came: Instant,
-    /// When to give up looking for the outcome.
-    pub(super) deadline: Instant,
-    /// Whether an earlier attempt may be in the log, or may still come to be.
-    pub(super) unsure: bool,
-    /// Its share of what may wait, given back when it is dropped.
-    pub(super) _slots: Option<OwnedSemaphorePermit>,
-}
-
-impl Member {
-    /// The first event of each aggregate, and where that is expected to end.
-    pub(super) fn ends(&self) -> impl Iterator<Item = (&PreparedEvent, u64)> {
-        self.events.iter().filter_map(|event| Some((event, event.expected?)))
-    }
-
-    /// The hash of each aggregate's subject, and where it is expected to end.
-    pub(super) fn expectations(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.ends().map(|(event, expected)| (event.subject_hash, expected))
-    }
-
-    fn is_single(&self) -> bool {
-        self.events.len() == 1
-    }
-}
-
-/// A transaction that waits for its turn, and who waits for its outcome.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) member: Member,
-    pub(super) answer: oneshot::Sender<Result<Appended, AppendError>>,
-}
 
 /// What is to be done with a transaction that has just come.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
+use crate::transaction::PreparedEvent;
 
 /// A transaction on aggregates that are named by numbers, each with an event of so many bytes.
 fn member(subjects: &[u64], expected: u64, bytes: usize) -> Member {
