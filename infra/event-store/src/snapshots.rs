@@ -233,8 +233,10 @@ impl JetStreamEventStore {
         self.event_on(subject, position).await
     }
 
-    /// Takes a snapshot in the background, if one is due.
-    pub(crate) fn consider_snapshot<A: SnapshotState>(&self, id: &str, loaded: &Loaded<A>) {
+    /// Takes a snapshot of `loaded`, the state of aggregate `id`, in the background once there are many events since the last one.
+    ///
+    /// For whoever keeps the state itself; [`remember`](Self::remember) does it too.
+    pub fn consider_snapshot<A: SnapshotState>(&self, id: &str, loaded: &Loaded<A>) {
         if loaded.version < SNAPSHOT_EVENTS {
             return;
         }

@@ -97,16 +97,18 @@ impl Stocks {
         self.doubted.extend(skus);
     }
 
-    /// Forgets, of what a conflict has cast doubt on, what has moved in the log.
+    /// Of what a conflict has cast doubt on, folds in what the log has by now. Like [`refresh`](Self::refresh), it has to wait while
+    /// something is being committed.
     pub(crate) async fn check(&mut self) -> Result<(), Obstacle> {
         let doubted = self.doubted.iter().filter_map(|sku| Some((sku.as_str(), self.known.get(sku)?.expected())));
         let doubted: Vec<_> = doubted.collect();
-        if doubted.is_empty() {
+        if doubted.is_empty() || !self.before.is_empty() {
             return Ok(());
         }
         let moved = self.store.moved::<Stock>(doubted).await;
         let moved: BTreeSet<_> = moved.map_err(|error| Obstacle::Away(chain(&error).join(": ")))?.into_iter().collect();
-        self.known.retain(|sku, _| !moved.contains(sku.as_str()));
+        let moved: Vec<_> = self.doubted.iter().filter(|sku| moved.contains(sku.as_str())).cloned().collect();
+        self.refresh(&moved).await?;
         self.doubted.clear();
         Ok(())
     }
@@ -116,8 +118,9 @@ impl Stocks {
         for change in &plan.stock_changes {
             if let Some(loaded) = self.known.get_mut(&change.sku) {
                 loaded.position = first_position + change.last_index as u64;
-                // For snapshots: the stock of a SKU that sells well is the longest aggregate there is.
-                self.store.remember(change.sku.as_str(), loaded);
+                // The stock of a SKU that sells well is the longest aggregate there is, and the largest: it is kept here, and in the
+                // store's cache it would push out hundreds of orders with each batch.
+                self.store.consider_snapshot(change.sku.as_str(), loaded);
             }
         }
         self.before.clear();

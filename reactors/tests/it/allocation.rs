@@ -1,6 +1,9 @@
 //! One allocator: who gets stock, and when it is given back.
 
-use domain::order::{OrderStatus, Shortage};
+use domain::{
+    order::{OrderStatus, Shortage},
+    stock::Stock,
+};
 use event_store::{Expected, Transaction};
 
 use crate::{
@@ -171,6 +174,22 @@ async fn a_batch_of_orders_costs_a_sku_one_event() {
     trail.until("all are reserved", |trail| trail.all_are(&orders, OrderStatus::Reserved)).await;
     let stock_events = trail.positions_of("stock.reserved").len();
     assert!(stock_events <= 20, "{stock_events} events reserved one SKU for 100 orders that waited together");
+}
+
+#[tokio::test]
+async fn what_is_reserved_again_and_again_takes_no_room_from_orders() {
+    let shop = Shop::open().await;
+    shop.receive("TEA", 100).await;
+    let store = shop.connect().await;
+    let _allocator = running::allocator(&store);
+    let mut trail = Trail::of(&shop.store);
+    for number in 0..5 {
+        let order = shop.place(&number.to_string(), ONE_TEA).await;
+        trail.until("it is reserved", |trail| trail.status(order) == Some(OrderStatus::Reserved)).await;
+    }
+    // The allocator keeps the stock itself; the store's cache has it as it was when it was loaded for the first order.
+    assert_eq!(store.recall::<Stock>("TEA").unwrap().version, 1);
+    assert_eq!(store.load::<Stock>("TEA").await.unwrap().version, 6);
 }
 
 fn distinct_skus(first: usize, count: usize) -> Vec<String> {
