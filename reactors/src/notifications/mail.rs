@@ -1,7 +1,7 @@
 //! Mail as files in a folder: one RFC 5322 message each, named after the notification.
 
 use std::{
-    fs, io,
+    fs, io, panic,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,8 +19,8 @@ use super::message::Message;
 /// How many files this process has begun: their temporary names must differ.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
-/// Threads that write. They are the folder's own: of the runtime's, which may be 512, nearly each mail got a new one, because the last
-/// was still putting itself to rest, and each keeps memory that it once had; and a name server that does not answer can hold all of those.
+/// Threads that write. They are the folder's own, not the runtime's for blocking work: there nearly every mail started a new one, up to
+/// 512, each of which keeps memory that it once had; and lookups of names that hang could hold all of them.
 const WRITERS: usize = 4;
 
 /// Writes each message to `<folder>/<notification id>.eml`.
@@ -79,9 +79,9 @@ impl MailFolder {
         let (folder, name, text) = (self.folder.clone(), format!("{}.eml", message.id), mail.formatted());
         let (written, answer) = oneshot::channel();
         let file = MailFile { folder, name, text, written };
-        let gone = || MailError::Folder(io::Error::other("nobody writes mail any more"));
-        self.files.send(file).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?.map_err(MailError::Folder)
+        let failed = |why: &'static str| MailError::Folder(io::Error::other(why));
+        self.files.send(file).map_err(|_| failed("nobody writes mail any more"))?;
+        answer.await.map_err(|_| failed("whoever wrote it is gone"))?.map_err(MailError::Folder)
     }
 }
 
@@ -91,8 +91,11 @@ fn write_all(to_write: &Mutex<mpsc::Receiver<MailFile>>) {
         // One waits for a file, the others for their turn to wait.
         let next = to_write.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(MailFile { folder, name, text, written }) = next else { return };
+        // A fault in one mail must not take the writer from all others.
+        let outcome = panic::catch_unwind(|| write_whole(&folder, &name, &text));
+        let outcome = outcome.unwrap_or_else(|_| Err(io::Error::other("writing it panicked")));
         // Whoever asked may have gone; the mail is none the less sent.
-        let _ = written.send(write_whole(&folder, &name, &text));
+        let _ = written.send(outcome);
     }
 }
 
