@@ -24,7 +24,7 @@ const START_ATTEMPTS_MAX: usize = 5;
 /// How much the server's heap may grow, in percent, before its garbage is collected. By Go's default, 100, a third of its
 /// processor time under load goes into walking over what it knows of subjects and message ids again and again.
 const HEAP_GROWTH_PERCENT: u32 = 400;
-/// One of this many parts of the machine's memory is where the server collects its garbage no matter how little that is.
+/// One of this many parts of the memory that there is is where the server collects its garbage no matter how little that is.
 const MEMORY_PARTS: u64 = 4;
 /// Where control groups say how many bytes a container may take, version 2 and 1; the first says `max` if that is not bounded.
 const CONTAINER_LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
@@ -54,8 +54,15 @@ fn collector_settings() -> Vec<(String, String)> {
 
 /// The memory that there is for this process: the machine's, or what its container may take. `None` where the system does not say.
 fn memory_bytes() -> Option<u64> {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|said| total_of(&said));
-    let container = CONTAINER_LIMITS.iter().find_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    let machine = fs::read_to_string("/proc/meminfo").ok();
+    let container = CONTAINER_LIMITS.map(|file| fs::read_to_string(file).ok());
+    least(machine.as_deref(), container.each_ref().map(Option::as_deref))
+}
+
+/// The least of what is said, which may be nothing.
+fn least(meminfo: Option<&str>, limits: [Option<&str>; 2]) -> Option<u64> {
+    let machine = meminfo.and_then(total_of);
+    let container = limits.into_iter().flatten().filter_map(|limit| limit.trim().parse().ok());
     machine.into_iter().chain(container).min()
 }
 
@@ -272,5 +279,22 @@ mod tests {
         assert_eq!(total_of("MemTotal:       24684128 kB\nMemFree:        12644100 kB\n"), Some(24_684_128 * 1_024));
         assert_eq!(total_of("MemFree: 1 kB\n"), None);
         assert_eq!(total_of("MemTotal: many\n"), None);
+    }
+
+    #[test]
+    fn a_container_that_may_take_less_than_the_machine_has_counts() {
+        const MACHINE: &str = "MemTotal: 1024 kB\n";
+        const UNBOUNDED: &str = "9223372036854771712\n";
+        for (limits, bytes) in [
+            ([Some("524288\n"), None], 524_288),
+            ([None, Some("524288\n")], 524_288),
+            ([Some("max\n"), None], 1_048_576),
+            ([None, Some(UNBOUNDED)], 1_048_576),
+            ([None, None], 1_048_576),
+        ] {
+            assert_eq!(least(Some(MACHINE), limits), Some(bytes), "{limits:?}");
+        }
+        assert_eq!(least(None, [Some("524288\n"), None]), Some(524_288));
+        assert_eq!(least(None, [Some("max\n"), None]), None);
     }
 }
