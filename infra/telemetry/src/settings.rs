@@ -145,9 +145,9 @@ pub fn number<T: FromStr<Err: fmt::Display>>(value: &str) -> Result<T, String> {
 
 /// Memory in whole MiB, from 1 to 65,536; returned in bytes.
 pub fn mebibytes(value: &str) -> Result<usize, String> {
-    match number::<usize>(value)? {
-        mebibytes @ 1..=65_536 => Ok(mebibytes * 1_024 * 1_024),
-        other => Err(format!("{other} is not between 1 and 65536 MiB")),
+    match value.parse() {
+        Ok(mebibytes @ 1..=65_536_usize) => Ok(mebibytes * 1_024 * 1_024),
+        _ => Err(format!("{value:?} is not a whole number from 1 to 65536, in MiB")),
     }
 }
 
@@ -227,7 +227,8 @@ mod tests {
     #[test]
     fn memory_is_told_in_mebibytes() {
         assert_eq!(mebibytes("64"), Ok(67_108_864));
-        assert_eq!(mebibytes("0"), Err("0 is not between 1 and 65536 MiB".into()));
+        assert_eq!(mebibytes("0"), Err("\"0\" is not a whole number from 1 to 65536, in MiB".into()));
+        assert_eq!(mebibytes("abc"), Err("\"abc\" is not a whole number from 1 to 65536, in MiB".into()));
         assert!(mebibytes("65537").is_err());
         assert!(mebibytes("64 MiB").is_err());
     }
