@@ -112,7 +112,12 @@ mod tests {
         let run = format!("{}-unit-test", std::process::id());
         let start = |run: &str| {
             let mut command = std::process::Command::new("sleep");
-            command.arg("60").env(scratch::TEST_RUN_VARIABLE, run).spawn().unwrap()
+            let child = command.arg("60").env(scratch::TEST_RUN_VARIABLE, run).spawn().unwrap();
+            // It is there before the kernel says what it was started with.
+            while std::fs::read(format!("/proc/{}/environ", child.id())).unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+            child
         };
         let (mut left, mut of_another_run) = (start(&run), start("another"));
         let found = left_behind(&run);
