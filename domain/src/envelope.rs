@@ -104,21 +104,7 @@ impl StoredEvent {
 
     /// Reads one stored message. Unknown attributes are ignored, as CloudEvents asks.
     pub fn from_json(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let document: Document<'_, &RawValue> = serde_json::from_slice(bytes).map_err(DecodeError::Envelope)?;
-        let metadata = Metadata {
-            event_id: document.id,
-            event_type: document.event_type.into_owned(),
-            source: document.source.into_owned(),
-            aggregate_id: document.subject.into_owned(),
-            time: document.time,
-            aggregate_type: document.aggregatetype.into_owned(),
-            version: document.sequence.0,
-            correlation_id: document.correlationid.into_owned(),
-            causation_id: document.causationid.map(Cow::into_owned),
-            actor: document.actor.map(Cow::into_owned),
-            traceparent: document.traceparent.map(Cow::into_owned),
-        };
-        Ok(Self { metadata, data: document.data.to_owned() })
+        StoredEventRef::from_json(bytes).map(StoredEventRef::into_owned)
     }
 
     /// The bytes to store: compact JSON, in one line.
@@ -129,6 +115,60 @@ impl StoredEvent {
     /// Decodes the data, upcasting it if it was stored in an older shape.
     pub fn decode<E: EventPayload>(&self) -> Result<E, DecodeError> {
         E::from_data(&self.metadata.event_type, &self.data)
+    }
+}
+
+/// A [`StoredEvent`] that borrows from the stored bytes: for whoever is done with an event before the next.
+#[derive(Clone, Debug)]
+pub struct StoredEventRef<'a> {
+    /// The attributes.
+    pub metadata: Metadata<Cow<'a, str>>,
+    /// The data, undecoded.
+    pub data: &'a RawValue,
+}
+
+impl<'a> StoredEventRef<'a> {
+    /// Reads one stored message, as strictly as [`StoredEvent::from_json`].
+    pub fn from_json(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let document: Document<'a, &'a RawValue> = serde_json::from_slice(bytes).map_err(DecodeError::Envelope)?;
+        let metadata = Metadata {
+            event_id: document.id,
+            event_type: document.event_type,
+            source: document.source,
+            aggregate_id: document.subject,
+            time: document.time,
+            aggregate_type: document.aggregatetype,
+            version: document.sequence.0,
+            correlation_id: document.correlationid,
+            causation_id: document.causationid,
+            actor: document.actor,
+            traceparent: document.traceparent,
+        };
+        Ok(Self { metadata, data: document.data })
+    }
+
+    /// Decodes the data, upcasting it if it was stored in an older shape.
+    pub fn decode<E: EventPayload>(&self) -> Result<E, DecodeError> {
+        E::from_data(&self.metadata.event_type, self.data)
+    }
+
+    /// The same with texts of its own.
+    pub fn into_owned(self) -> StoredEvent {
+        let Self { metadata, data } = self;
+        let metadata = Metadata {
+            event_id: metadata.event_id,
+            event_type: metadata.event_type.into_owned(),
+            source: metadata.source.into_owned(),
+            aggregate_id: metadata.aggregate_id.into_owned(),
+            time: metadata.time,
+            aggregate_type: metadata.aggregate_type.into_owned(),
+            version: metadata.version,
+            correlation_id: metadata.correlation_id.into_owned(),
+            causation_id: metadata.causation_id.map(Cow::into_owned),
+            actor: metadata.actor.map(Cow::into_owned),
+            traceparent: metadata.traceparent.map(Cow::into_owned),
+        };
+        StoredEvent { metadata, data: data.to_owned() }
     }
 }
 

@@ -3,12 +3,17 @@
 //! Every transaction that changes a read model takes the row's lock before it touches the read model's table. That is why a replay
 //! can swap the tables under a running projector: whoever comes second sees the position that the first one left.
 
+use std::collections::BTreeSet;
+
 use event_store::STREAM;
 use read_store::{
     notices::{self, Notice},
     projections::ProjectionName,
 };
-use sqlx::{PgConnection, PgExecutor, Row, postgres::types::Oid};
+use sqlx::{
+    PgConnection, PgExecutor, Row,
+    postgres::{PgRow, types::Oid},
+};
 
 use crate::read_models::{Checkpoint, Tables, Unapplicable, signed};
 
@@ -23,21 +28,32 @@ pub(crate) struct Standing<'a> {
     pub(crate) halt: Option<&'a Unapplicable>,
 }
 
-/// Locks the row until the transaction ends, and reads where the projection is.
-pub(crate) async fn lock(transaction: &mut PgConnection, name: ProjectionName) -> Result<Checkpoint, sqlx::Error> {
-    read(transaction, name, "FOR UPDATE").await
+/// Most events to skip that are read with the row; the rest come with the next batches.
+const SKIPS_MAX: u32 = 1_000;
+
+/// Locks the row until the transaction ends, and reads where the projection is, and which of the next events it is to skip.
+pub(crate) async fn lock(transaction: &mut PgConnection, name: ProjectionName) -> Result<(Checkpoint, BTreeSet<u64>), sqlx::Error> {
+    let row = read(transaction, name, "FOR UPDATE").await?;
+    let skips: Vec<i64> = row.try_get("skips")?;
+    Ok((checkpoint(&row)?, skips.into_iter().map(i64::unsigned_abs).collect()))
 }
 
 /// Where the projection is at this moment; another may move it on right after.
 pub(crate) async fn peek(executor: impl PgExecutor<'_>, name: ProjectionName) -> Result<Checkpoint, sqlx::Error> {
-    read(executor, name, "").await
+    checkpoint(&read(executor, name, "").await?)
 }
 
-async fn read(executor: impl PgExecutor<'_>, name: ProjectionName, locking: &str) -> Result<Checkpoint, sqlx::Error> {
+async fn read(executor: impl PgExecutor<'_>, name: ProjectionName, locking: &str) -> Result<PgRow, sqlx::Error> {
     let sql = format!(
-        "SELECT position, frontier, to_regclass($2)::oid AS live_table FROM contrail.projections WHERE name = $1 {locking}"
+        "SELECT position, frontier, to_regclass($2)::oid AS live_table, \
+         ARRAY(SELECT position FROM contrail.skips WHERE projection = $1 AND position > projections.position \
+         ORDER BY position LIMIT {SKIPS_MAX}) AS skips \
+         FROM contrail.projections WHERE name = $1 {locking}"
     );
-    let row = sqlx::query(&sql).bind(name.as_str()).bind(Tables::live().of(name)).fetch_one(executor).await?;
+    sqlx::query(&sql).bind(name.as_str()).bind(Tables::live().of(name)).fetch_one(executor).await
+}
+
+fn checkpoint(row: &PgRow) -> Result<Checkpoint, sqlx::Error> {
     let position: i64 = row.try_get("position")?;
     let table: Option<Oid> = row.try_get("live_table")?;
     let table = table.map_or(0, |oid| oid.0);
@@ -77,14 +93,17 @@ pub(crate) async fn advance(
     Ok(true)
 }
 
-/// Writes down how far the log goes, if that is news.
-pub(crate) async fn set_head(executor: impl PgExecutor<'_>, name: ProjectionName, head: u64) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE contrail.projections SET head = $2, updated_at = now() WHERE name = $1 AND head < $2")
-        .bind(name.as_str())
-        .bind(signed(head))
-        .execute(executor)
-        .await?;
-    Ok(())
+/// Writes down how far the log goes, if that is news. Returns where the projection is.
+pub(crate) async fn set_head(executor: impl PgExecutor<'_>, name: ProjectionName, head: u64) -> Result<u64, sqlx::Error> {
+    let position: i64 = sqlx::query_scalar(
+        "WITH news AS (UPDATE contrail.projections SET head = $2, updated_at = now() WHERE name = $1 AND head < $2) \
+         SELECT position FROM contrail.projections WHERE name = $1",
+    )
+    .bind(name.as_str())
+    .bind(signed(head))
+    .fetch_one(executor)
+    .await?;
+    Ok(position.unsigned_abs())
 }
 
 async fn notify(transaction: &mut PgConnection, name: ProjectionName, position: u64) -> Result<(), sqlx::Error> {

@@ -2,9 +2,15 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser},
+};
 use projectors::{
-    audit::{export::Destination, key::Signer},
+    audit::{
+        export::{Destination, Filter, Format, Request},
+        key::Signer,
+    },
     migrate,
     output::Output,
     replay::Purpose,
@@ -12,6 +18,7 @@ use projectors::{
 };
 use read_store::projections::ProjectionName;
 use telemetry::settings::{self, Mistakes, SettingsError};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Folds the event log into the read models, rebuilds them, and proves the audit trail
 #[derive(Debug, Parser)]
@@ -29,6 +36,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Rebuild a read model from the log beside the live one, and swap it in; or compare the two
     Replay(ReplayArgs),
+    /// Let a halted projection go past the event that it cannot apply, and keep on record why
+    Skip(SkipArgs),
     /// Create the streams and the schema, or bring them up to date
     Migrate(MigrateArgs),
     /// Prove that the trail of events is complete and unchanged
@@ -41,7 +50,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// Write the trail to a file, with a signed checkpoint beside it
-    Export(ExportArgs),
+    Export(Box<ExportArgs>),
     /// Check an exported file offline; exit code 5 if it is not what was signed
     Verify(VerifyArgs),
     /// Print the last signed checkpoint
@@ -82,8 +91,14 @@ pub(crate) struct ReplayArgs {
     #[arg(value_parser = PossibleValuesParser::new(ProjectionName::ALL.map(ProjectionName::as_str).into_iter().chain([ALL])))]
     projection: String,
     /// Compare with the live tables row by row and swap nothing; exit code 5 if they differ
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["to_position", "abandon"])]
     verify: bool,
+    /// Rebuild up to this position only: the live table goes back to there, and a running projector on from there
+    #[arg(long, value_name = "N", conflicts_with = "abandon")]
+    to_position: Option<u64>,
+    /// Drop what an interrupted replay has left, and rebuild nothing
+    #[arg(long)]
+    pub(crate) abandon: bool,
     #[command(flatten)]
     nats: NatsArgs,
     #[command(flatten)]
@@ -100,7 +115,19 @@ impl ReplayArgs {
     }
 
     pub(crate) fn purpose(&self) -> Purpose {
-        if self.verify { Purpose::Verify } else { Purpose::Swap }
+        match self.to_position {
+            _ if self.verify => Purpose::Verify,
+            Some(position) => Purpose::SwapAt(position),
+            None => Purpose::Swap,
+        }
+    }
+
+    /// Abandoning does not need the log.
+    pub(crate) fn check_abandon(self) -> Result<Database, SettingsError> {
+        let mut mistakes = Mistakes::new();
+        let database = self.database.required(BULK_POOL, &mut mistakes);
+        mistakes.finish()?;
+        Ok(database.expect(CHECKED))
     }
 
     pub(crate) fn check(self) -> Result<(String, Database), SettingsError> {
@@ -109,6 +136,33 @@ impl ReplayArgs {
         let database = self.database.required(BULK_POOL, &mut mistakes);
         mistakes.finish()?;
         Ok((nats_url.expect(CHECKED), database.expect(CHECKED)))
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SkipArgs {
+    /// Which projection
+    #[arg(value_parser = PossibleValuesParser::new(ProjectionName::ALL.map(ProjectionName::as_str)).try_map(|name| name.parse::<ProjectionName>()))]
+    pub(crate) projection: ProjectionName,
+    /// Why the event need not be applied
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) reason: String,
+    /// The event's position; refused if the projection stands before another
+    #[arg(long)]
+    pub(crate) position: Option<u64>,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+impl SkipArgs {
+    pub(crate) fn check(self) -> Result<Database, SettingsError> {
+        let mut mistakes = Mistakes::new();
+        let database = self.database.required(POOL, &mut mistakes);
+        mistakes.finish()?;
+        Ok(database.expect(CHECKED))
     }
 }
 
@@ -152,13 +206,6 @@ impl MigrateArgs {
     }
 }
 
-/// The shape of an exported file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// One event per line, exactly as it is stored
-    Jsonl,
-}
-
 #[derive(Args, Debug)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
@@ -166,33 +213,79 @@ pub(crate) struct ExportArgs {
     #[command(flatten)]
     key: KeyArgs,
     /// The shape of the file
-    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// The file to write, or - for standard output
     #[arg(long)]
     out: PathBuf,
     /// Where to write the signed checkpoint; by default beside the file, as FILE.checkpoint
     #[arg(long)]
-    pub(crate) checkpoint: Option<PathBuf>,
-    /// The last position to export; by default the last one of the trail
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) to_position: Option<u64>,
+    checkpoint: Option<PathBuf>,
+    /// Where to write the proofs, if events are left out; by default beside the file, as FILE.proof
+    #[arg(long)]
+    proof: Option<PathBuf>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,
 }
 
-impl ExportArgs {
-    pub(crate) fn destination(&self) -> Destination {
-        if self.out.as_os_str() == "-" { Destination::Stdout } else { Destination::File(self.out.clone()) }
-    }
+/// Which events to export
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Which events")]
+struct FilterArgs {
+    /// The first position to export
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    from_position: Option<u64>,
+    /// The last position to export, and the size of the tree that is signed; by default the last one of the trail
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    to_position: Option<u64>,
+    /// Only events appended at this time or later, as in RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    after: Option<OffsetDateTime>,
+    /// Only events appended earlier than this
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    before: Option<OffsetDateTime>,
+    /// Only events of this kind of aggregate: order, stock, payment or notification
+    #[arg(long)]
+    aggregate_type: Option<String>,
+    /// Only events of the aggregate of this id
+    #[arg(long)]
+    aggregate_id: Option<String>,
+    /// Only events of this type, for example contrail.order.placed.v1
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Only events that this actor asked for, as role:subject
+    #[arg(long)]
+    actor: Option<String>,
+    /// Only events of this story
+    #[arg(long)]
+    correlation_id: Option<String>,
+}
 
-    pub(crate) fn check(self) -> Result<(Database, Signer), SettingsError> {
+impl FilterArgs {
+    fn filter(self) -> Filter {
+        let Self { from_position, to_position, after, before, aggregate_type, aggregate_id, event_type, actor, correlation_id } =
+            self;
+        Filter { from_position, to_position, after, before, aggregate_type, aggregate_id, event_type, actor, correlation_id }
+    }
+}
+
+fn time(text: &str) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "must be a time such as 2026-11-20T12:00:00Z".to_owned())
+}
+
+impl ExportArgs {
+    pub(crate) fn check(self) -> Result<(Database, Signer, Request), SettingsError> {
         let mut mistakes = Mistakes::new();
         let database = self.database.required(BULK_POOL, &mut mistakes);
         let signer = self.key.required(&mut mistakes);
         mistakes.finish()?;
-        Ok((database.expect(CHECKED), signer.expect(CHECKED)))
+        let destination = if self.out.as_os_str() == "-" { Destination::Stdout } else { Destination::File(self.out) };
+        let Self { format, checkpoint, proof, .. } = self;
+        let request = Request { filter: self.filter.filter(), format, destination, checkpoint, proof };
+        Ok((database.expect(CHECKED), signer.expect(CHECKED), request))
     }
 }
 
@@ -206,6 +299,9 @@ pub(crate) struct VerifyArgs {
     /// The signed checkpoint; by default beside the file, as FILE.checkpoint
     #[arg(long)]
     pub(crate) checkpoint: Option<PathBuf>,
+    /// The proofs of an export that leaves events out; by default beside the file, as FILE.proof, if that is there
+    #[arg(long)]
+    pub(crate) proof: Option<PathBuf>,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,

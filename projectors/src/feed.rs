@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, fmt, time::Duration};
 
 use event_store::{JetStreamEventStore, LogMessage, LogReader, LogTail, ReadError, TailReader};
+use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::read_models::Unapplicable;
@@ -33,13 +34,16 @@ impl Source {
 enum Reader {
     Own(Box<LogReader>),
     Shared(Box<TailReader>),
+    Handed(mpsc::Receiver<Vec<LogMessage>>),
 }
 
 impl Reader {
+    /// The next messages; none if somebody else has read them and has ended.
     async fn next_batch(&mut self, messages_max: usize) -> Result<Vec<LogMessage>, ReadError> {
         match self {
             Self::Own(reader) => reader.next_batch(messages_max).await,
             Self::Shared(reader) => reader.next_batch(messages_max).await,
+            Self::Handed(batches) => Ok(batches.recv().await.unwrap_or_default()),
         }
     }
 }
@@ -67,6 +71,13 @@ impl Feed {
         Self { source, reader: None, next: 0, waiting: VecDeque::new(), read_messages_max }
     }
 
+    /// The same, which is handed its first messages, those right after `position`, by somebody else.
+    pub(crate) fn handed(mut self, position: u64, batches: mpsc::Receiver<Vec<LogMessage>>) -> Self {
+        self.next = position + 1;
+        self.reader = Some(Reader::Handed(batches));
+        self
+    }
+
     /// Waits until at least one message after `position` is at hand. Cancel safe. A gap is told each time that it is met.
     pub(crate) async fn wait(&mut self, position: u64) -> Result<(), Unapplicable> {
         self.drop_until(position);
@@ -81,6 +92,7 @@ impl Feed {
                 }
             };
             match reader.next_batch(self.read_messages_max).await {
+                Ok(messages) if messages.is_empty() => self.reader = None,
                 Ok(messages) => {
                     self.next += messages.len() as u64;
                     self.waiting.extend(messages);

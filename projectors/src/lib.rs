@@ -10,6 +10,7 @@
 pub mod read_models;
 
 mod checkpoints;
+mod copy;
 mod feed;
 mod metrics;
 
@@ -26,4 +27,5 @@ pub mod settings;
 
 pub mod migrate;
 pub mod run;
+pub mod skips;
 pub mod status;

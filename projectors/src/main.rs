@@ -17,7 +17,7 @@ use projectors::{
     replay::{self, Replayer, Report},
     run,
     settings::SERVICE,
-    status,
+    skips, status,
 };
 use telemetry::{drain::Drain, exit::Exit};
 
@@ -54,6 +54,12 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
             println!("{}", status::render(&projections, output));
         }
         Command::Replay(args) => return replay(args).await,
+        Command::Skip(args) => {
+            let (projection, position, reason, output) = (args.projection, args.position, args.reason.clone(), args.output);
+            let database = args.check()?;
+            let skipped = skips::skip(&database.pool, projection, position, &reason).await?;
+            println!("{}", skips::render(&skipped, output));
+        }
         Command::Migrate(args) => {
             let settings = args.check()?;
             migrate::migrate(&settings.nats_url, &settings.database, settings.replicas, settings.wait).await?;
@@ -66,27 +72,45 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
 /// What was built is kept when a signal comes first.
 async fn replay(args: ReplayArgs) -> Result<Exit, Failure> {
     let (projections, purpose, output) = (args.projections(), args.purpose(), args.output);
+    if args.abandon {
+        let database = args.check_abandon()?;
+        let abandoned = Replayer::abandon(&database.options, &projections).await?;
+        println!("{}", replay::render_abandoned(&abandoned, output));
+        return Ok(Exit::Done);
+    }
     let (nats_url, database) = args.check()?;
     let drain = Drain::on_signals();
     let all = async {
         let replayer = Replayer::connect(&nats_url, database.options).await?;
-        let mut reports = Vec::new();
-        for projection in projections {
-            reports.push(replayer.replay(projection, purpose).await?);
-        }
-        Ok::<_, Failure>(reports)
+        replayer.replay_all(&projections, purpose).await
     };
-    let reports = tokio::select! {
+    let outcomes = tokio::select! {
         () = drain.started() => return Err(Failure::Interrupted),
-        reports = all => reports?,
+        outcomes = all => outcomes?,
     };
+    let (mut reports, mut failures) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        match outcome {
+            Ok(report) => reports.push(report),
+            Err(failure) => failures.push(failure),
+        }
+    }
     println!("{}", replay::render(&reports, output));
-    Ok(if reports.iter().all(Report::agrees) { Exit::Done } else { Exit::Integrity })
+    // All failures are told; the last by whoever gets it, whose exit code is the command's.
+    let last = failures.pop();
+    for failure in failures {
+        eprintln!("error: {:#}", anyhow::Error::new(failure));
+    }
+    match last {
+        Some(failure) => Err(failure),
+        None if reports.iter().all(Report::agrees) => Ok(Exit::Done),
+        None => Ok(Exit::Integrity),
+    }
 }
 
 async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
     match command {
-        AuditCommand::Export(args) => return audit_export(args).await,
+        AuditCommand::Export(args) => return audit_export(*args).await,
         AuditCommand::Verify(args) => return audit_verify(&args),
         AuditCommand::Checkpoint(args) => {
             let database = args.check()?;
@@ -99,15 +123,14 @@ async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
 }
 
 async fn audit_export(args: ExportArgs) -> Result<Exit, Failure> {
-    let (output, checkpoint, to_position) = (args.output, args.checkpoint.clone(), args.to_position);
-    let destination = args.destination();
-    let (database, signer) = args.check()?;
-    let exported = export::export(&database.pool, &signer, &destination, checkpoint, to_position).await?;
+    let output = args.output;
+    let (database, signer, request) = args.check()?;
+    let exported = export::export(&database.pool, &signer, &request).await?;
     let summary = match output {
         Output::Json => serde_json::to_string(&exported).expect("a summary has string keys"),
         Output::Table => exported.to_string(),
     };
-    match destination {
+    match request.destination {
         Destination::Stdout => eprintln!("{summary}"),
         Destination::File(_) => println!("{summary}"),
     }
@@ -117,7 +140,9 @@ async fn audit_export(args: ExportArgs) -> Result<Exit, Failure> {
 fn audit_verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let key = VerifierKey::from_argument(&args.key).map_err(|error| Failure::usage("--key", &error))?;
     let checkpoint = args.checkpoint.clone().unwrap_or_else(|| export::checkpoint_path(&args.file));
-    let verdict = verify::verify(&args.file, &checkpoint, &key)?;
+    let beside = export::proof_path(&args.file);
+    let proofs = args.proof.clone().or_else(|| beside.exists().then_some(beside));
+    let verdict = verify::verify(&args.file, &checkpoint, proofs.as_deref(), &key)?;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string(&verdict).expect("a verdict has string keys")),
         Output::Table => println!("{verdict}"),

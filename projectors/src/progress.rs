@@ -6,11 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tracing::info;
 
 /// How often a log line says how far it is.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where the progress of work that is done side by side is shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Board(MultiProgress);
+
+impl Board {
+    /// Shows a further piece of work.
+    pub(crate) fn add(&self, what: impl Into<String>, events: u64) -> Progress {
+        Progress::on(self, what.into(), events)
+    }
+}
 
 /// The progress of one piece of work, in events.
 #[derive(Debug)]
@@ -22,14 +33,26 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// Of work that is done alone.
     pub(crate) fn new(what: impl Into<String>, events: u64) -> Self {
-        let what = what.into();
+        Self::on(&Board::default(), what.into(), events)
+    }
+
+    fn on(board: &Board, what: String, events: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} events, {per_sec}, {eta} left");
             let bar = ProgressBar::new(events).with_prefix(what.clone());
-            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            board.0.add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
         });
         Self { what, events: Cell::new(events), bar, logged_at: Cell::new(Instant::now()) }
+    }
+
+    /// It goes on from `position`, and not from the beginning.
+    pub(crate) fn begin_at(&self, position: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(position);
+            bar.reset_eta();
+        }
     }
 
     /// It is at `position`, which is also how many events are done.

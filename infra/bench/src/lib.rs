@@ -9,6 +9,7 @@
 //! * [`load`]: loading an aggregate against one direct get.
 //! * [`hot_sku`]: reserving one SKU against reserving a thousand.
 //! * [`query`]: GraphQL order-by-id against pgbench's select by primary key.
+//! * [`replay`]: rebuilding the read models against reading the log raw and copying it.
 //! * [`report`]: the rows, as a table and as JSON (DESIGN §12).
 //!
 //! To add a benchmark: a module with `CASES` and an async `run`, and a variant of [`Benchmark`].
@@ -23,6 +24,8 @@ pub mod load;
 
 pub mod hot_sku;
 pub mod query;
+
+pub mod replay;
 
 pub mod e2e;
 
@@ -52,6 +55,8 @@ pub enum Benchmark {
     HotSku,
     /// GraphQL order-by-id, against pgbench's select by primary key
     Query,
+    /// Rebuilding the read models, against reading the log raw and copying it into a bare table
+    Replay,
     /// The highest rate of orders that the whole system holds, from the POST to CONFIRMED
     E2e,
 }
@@ -67,6 +72,8 @@ pub struct Options {
     pub cases: Vec<String>,
     /// How many orders, where a benchmark is about a number of them; its own default when left out.
     pub orders: Option<u64>,
+    /// How many events, where a benchmark is about a number of them; its own default when left out.
+    pub events: Option<u64>,
     /// Orders per second, where a benchmark is about the highest such rate: hold this one instead of looking for it.
     pub rate: Option<f64>,
 }
@@ -86,6 +93,7 @@ impl Benchmark {
             Self::Load => "load",
             Self::HotSku => "hot-sku",
             Self::Query => "query",
+            Self::Replay => "replay",
             Self::E2e => "e2e",
         }
     }
@@ -97,6 +105,7 @@ impl Benchmark {
             Self::Load => &load::CASES,
             Self::HotSku => &hot_sku::CASES,
             Self::Query => &query::CASES,
+            Self::Replay => &replay::CASES,
             Self::E2e => &e2e::CASES,
         }
     }
@@ -120,6 +129,7 @@ impl Benchmark {
             Self::Load => load::run(options, workplace).await,
             Self::HotSku => hot_sku::run(options, workplace).await,
             Self::Query => query::run(options, workplace).await,
+            Self::Replay => replay::run(options, workplace).await,
             Self::E2e => e2e::run(options, workplace).await,
         }
     }

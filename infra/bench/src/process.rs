@@ -5,7 +5,8 @@ use std::{
     fs::{self, File},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -59,6 +60,54 @@ impl Drop for Service {
         // An error means that it is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What became of a program that was run to its end.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// From the start of the process to its end, to the hundredth of a second.
+    pub(crate) elapsed: Duration,
+    /// The most memory that it had resident, in MiB, but for its last hundredth of a second.
+    pub(crate) peak_rss_mb: f64,
+}
+
+/// Runs the command, whose output is dropped but for what it says to standard error. Dropped before that, this kills it.
+///
+/// To be called where [`Service::start`] may be.
+pub(crate) async fn run_to_end(command: &Command) -> anyhow::Result<Ended> {
+    const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+    struct Running(Child);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            // An error means that it is gone already.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    let mut tied = tied(Path::new(command.get_program()));
+    tied.args(command.get_args()).stdin(Stdio::null()).stdout(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => tied.env(name, value),
+            None => tied.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        tied.current_dir(folder);
+    }
+    let started = Instant::now();
+    let mut running = Running(tied.spawn().context("start a program")?);
+    let mut peak_rss_mb = 0.0_f64;
+    loop {
+        if let Some(status) = running.0.try_wait().context("look at a process")? {
+            return Ok(Ended { status, elapsed: started.elapsed(), peak_rss_mb });
+        }
+        // There is nothing to be read of a process that is just ending.
+        peak_rss_mb = peak_rss_mb.max(self::peak_rss_mb(running.0.id()).unwrap_or_default());
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 

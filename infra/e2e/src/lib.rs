@@ -1,6 +1,7 @@
 //! The whole system on real processes, from the outside: a shop that puts load on it, and an auditor that believes nobody.
 //!
 //! * [`workload`]: what is bought, the same for the same seed.
+//! * [`history`]: a long log without the services' help, for what reads logs.
 //! * [`shop`]: a checkout and a customer, over HTTP and GraphQL, with the retries that a shop makes.
 //! * [`load`]: many orders at once, each watched until its final status is seen.
 //! * [`settle`]: waiting until nothing moves any more.
@@ -11,6 +12,8 @@
 //! `tests/it` start a stack each, and need the service binaries: `cargo xtask test -- -p e2e` builds them first.
 
 pub mod workload;
+
+pub mod history;
 
 pub mod shop;
 

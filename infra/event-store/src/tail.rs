@@ -1,8 +1,8 @@
 //! The log's newest messages, read once for all parts of a process.
 //!
 //! The parts of a process that follow the log want the same messages at nearly the same time. One reader fetches them into
-//! a window, from which each part takes at its own pace, and a message is decoded once for all of them. A part that falls
-//! behind the window, or has not reached it yet, reads for itself until it is back: nobody waits for anybody.
+//! a window, from which each part takes at its own pace. A part that falls behind the window, or has not reached it yet, reads for
+//! itself until it is back: nobody waits for anybody.
 
 use std::{
     collections::VecDeque,
@@ -193,8 +193,12 @@ impl TailReader {
 mod tests {
     use super::*;
 
+    fn message(position: u64, bytes: usize) -> LogMessage {
+        LogMessage { position, subject: "events.test.x".into(), bytes: vec![b'x'; bytes].into(), pending: 0 }
+    }
+
     fn messages(positions: std::ops::Range<u64>) -> Vec<LogMessage> {
-        positions.map(|position| LogMessage::new(position, vec![b'x'; 10].into(), 0)).collect()
+        positions.map(|position| message(position, 10)).collect()
     }
 
     fn positions(found: Found) -> Vec<u64> {
@@ -229,7 +233,7 @@ mod tests {
         assert_eq!(window.bytes, WINDOW_MESSAGES_MAX * 10);
         assert!(matches!(window.from(10, 1), Found::Elsewhere));
         assert_eq!(positions(window.from(11, 1)), [11]);
-        window.extend(vec![LogMessage::new(more, vec![b'x'; WINDOW_BYTES_MAX].into(), 0)]);
+        window.extend(vec![message(more, WINDOW_BYTES_MAX)]);
         assert_eq!(positions(window.from(more, 5)), [more]);
         assert!(matches!(window.from(more - 1, 1), Found::Elsewhere));
     }

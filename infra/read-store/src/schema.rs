@@ -15,6 +15,9 @@ pub const AUDIT_CHECKPOINTS: &str = "contrail.audit_checkpoints";
 /// One row per projection, see [`crate::projections`].
 pub const PROJECTIONS: &str = "contrail.projections";
 
+/// The events that projections were told to go past.
+pub const SKIPS: &str = "contrail.skips";
+
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Two processes that migrate at the same time must not both create the schema. Any number that nobody else uses.

@@ -90,6 +90,9 @@ pub(crate) struct Bench {
     /// How many orders, where the benchmark is about a number of them
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
     pub(crate) orders: Option<u64>,
+    /// How many events, where the benchmark is about a number of them
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(crate) events: Option<u64>,
     /// Hold this many orders per second, where the benchmark would look for the highest such rate
     #[arg(long, value_parser = rate, value_name = "R")]
     pub(crate) rate: Option<f64>,

@@ -14,7 +14,7 @@ use crate::{EXIT_INTERRUPTED, arguments};
 
 /// The services were built by the launcher, together with this program.
 pub(crate) fn run(arguments: arguments::Bench) -> anyhow::Result<()> {
-    let arguments::Bench { name, json, runs, quick, case, orders, rate } = arguments;
+    let arguments::Bench { name, json, runs, quick, case, orders, events, rate } = arguments;
     if let Err(unknown) = name.check_cases(&case) {
         arguments::Arguments::command().error(ErrorKind::InvalidValue, unknown).exit();
     }
@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: arguments::Bench) -> anyhow::Result<()> {
         !cfg!(debug_assertions),
         "this is a debug build, whose figures mean nothing; `cargo xtask bench` makes a release build"
     );
-    let options = Options { runs, quick, cases: case, orders, rate };
+    let options = Options { runs, quick, cases: case, orders, events, rate };
     let interrupts = Interrupts::listen()?;
     let (interrupt, interrupted) = oneshot::channel();
     let running = thread::Builder::new()

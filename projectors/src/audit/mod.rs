@@ -2,6 +2,9 @@
 
 pub mod merkle;
 
+pub mod proof;
+mod tiles;
+
 pub mod key;
 
 pub mod checkpoint;
@@ -9,4 +12,5 @@ pub mod checkpoint;
 pub mod export;
 
 mod diagnosis;
+mod part;
 pub mod verify;

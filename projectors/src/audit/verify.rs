@@ -1,4 +1,5 @@
-//! `projectors audit verify`: whether an exported file is what was signed. Needs the file, its checkpoint and the key, nothing else.
+//! `projectors audit verify`: whether an exported file is what was signed. Needs the file, its checkpoint and the key, and of a partial
+//! export its proofs, nothing else.
 
 use std::{
     fmt,
@@ -15,6 +16,7 @@ use super::{
     diagnosis,
     key::VerifierKey,
     merkle::{Frontier, Hash, leaf_hash},
+    part,
 };
 use crate::failure::Failure;
 
@@ -90,10 +92,11 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Verifies `file` by the checkpoint at `checkpoint` with `key`.
+/// Verifies `file` by the checkpoint at `checkpoint` with `key`: that it has every event that was signed; or, with `proofs`, that each
+/// of its lines is one of them, as its proof shows, and that no line is missing of which there is a proof.
 ///
 /// A file that is not what was signed is a [`Verdict`], not an error; an error is a file that cannot be read.
-pub fn verify(file: &Path, checkpoint: &Path, key: &VerifierKey) -> Result<Verdict, Failure> {
+pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &VerifierKey) -> Result<Verdict, Failure> {
     let note = std::fs::read(checkpoint).map_err(unreadable(checkpoint))?;
     // Opened before the signature is judged, so that a missing file is told as such.
     let lines = Lines::open(file).map_err(unreadable(file))?;
@@ -105,11 +108,14 @@ pub fn verify(file: &Path, checkpoint: &Path, key: &VerifierKey) -> Result<Verdi
             return Ok(Verdict { verified: false, size: None, root: None, lines: 0, finding: Some(finding) });
         }
     };
-    let (lines, finding) = compare(lines, file, &head).map_err(unreadable(file))?;
+    let (lines, finding) = match proofs {
+        None => compare(lines, file, &head).map_err(unreadable(file))?,
+        Some(proofs) => part::compare(file, proofs, &head)?,
+    };
     Ok(Verdict { verified: finding.is_none(), size: Some(head.size), root: Some(BASE64.encode(head.root)), lines, finding })
 }
 
-fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+pub(super) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     move |error| match error.kind() {
         io::ErrorKind::NotFound => Failure::NotFound(format!("{} does not exist", path.display())),
         _ => Failure::other(format!("read {}", path.display()))(error),
@@ -149,11 +155,11 @@ pub(super) struct Lines {
     reader: BufReader<File>,
     line: Vec<u8>,
     /// The file ended without a line feed.
-    is_cut: bool,
+    pub(super) is_cut: bool,
 }
 
 impl Lines {
-    fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { reader: BufReader::with_capacity(BUFFER_BYTES, File::open(path)?), line: Vec::new(), is_cut: false })
     }
 

@@ -31,13 +31,13 @@ pub(super) async fn apply<M: ReadModel>(
     let tables = Tables::live();
     let mut transaction = pool.begin().await?;
     // First of all the row's lock: a replay that is swapping the tables holds it.
-    let checkpoint = checkpoints::lock(&mut transaction, M::NAME).await?;
+    let (checkpoint, skips) = checkpoints::lock(&mut transaction, M::NAME).await?;
     if checkpoint.position != position {
         transaction.rollback().await?;
         return Ok(Outcome::Moved { position: checkpoint.position });
     }
     model.resume(&checkpoint)?;
-    let folded = model.fold(&mut transaction, &tables, messages).await?;
+    let folded = model.fold_but(&mut transaction, &tables, messages, &skips).await?;
     model.write(&mut transaction, &tables).await?;
     model.seal(&mut transaction, false).await?;
     let standing = Standing { checkpoint: &model.checkpoint(), head, halt: folded.halt.as_ref() };
@@ -52,7 +52,7 @@ pub(super) async fn apply<M: ReadModel>(
 /// Writes down that the projection stands at `position` and cannot go past `halt`.
 pub(super) async fn halt<M: ReadModel>(pool: &PgPool, position: u64, halt: Unapplicable, head: u64) -> Result<Outcome, ApplyError> {
     let mut transaction = pool.begin().await?;
-    let checkpoint = checkpoints::lock(&mut transaction, M::NAME).await?;
+    let (checkpoint, _) = checkpoints::lock(&mut transaction, M::NAME).await?;
     let standing = Standing { checkpoint: &checkpoint, head, halt: Some(&halt) };
     if checkpoint.position != position || !checkpoints::advance(&mut transaction, M::NAME, position, &standing).await? {
         transaction.rollback().await?;

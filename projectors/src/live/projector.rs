@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use domain::envelope::StoredEventRef;
 use event_store::LogTail;
 use read_store::projections::{self, Projection, ProjectionState};
 use telemetry::{drain::Drain, health::Component};
@@ -111,7 +112,9 @@ impl<M: ReadModel> Projector<M> {
                 () = self.dependencies.drain.started() => return Err(Draining),
                 waited = self.feed.wait(self.position) => return Ok(waited),
                 _ = ticks.tick() => {
-                    self.look_after().await;
+                    // It may have been put back by a replay, while no event comes that would show it.
+                    self.position = self.look_after().await.unwrap_or(self.position);
+                    self.metrics.stands(self.position, self.head, false);
                     if self.short_log_ticks >= SHORT_LOG_TICKS_MAX {
                         return Ok(Err(self.short_log()));
                     }
@@ -159,8 +162,8 @@ impl<M: ReadModel> Projector<M> {
                 }
                 Err(error) => {
                     let first = messages.first();
-                    let event = first.and_then(|message| message.event().ok());
-                    halt = Some(Unapplicable::new(self.position + 1, event.as_deref(), chain(&error)));
+                    let event = first.and_then(|message| StoredEventRef::from_json(&message.bytes).ok());
+                    halt = Some(Unapplicable::new(self.position + 1, event.as_ref(), chain(&error)));
                 }
             }
         }
@@ -193,7 +196,7 @@ impl<M: ReadModel> Projector<M> {
             tokio::select! {
                 biased;
                 () = self.dependencies.drain.started() => return Err(Draining),
-                _ = ticks.tick() => self.look_after().await,
+                _ = ticks.tick() => drop(self.look_after().await),
             }
             match projections::one(&self.dependencies.pool, M::NAME).await {
                 Ok(Some(now)) if now.position != self.position || now.state == ProjectionState::Running => {
@@ -210,7 +213,8 @@ impl<M: ReadModel> Projector<M> {
     }
 
     /// Keeps the head true while no events come, and lets the read model finish what it leaves for idle times.
-    async fn look_after(&mut self) {
+    /// Returns where the projection is, if that can be told.
+    async fn look_after(&mut self) -> Option<u64> {
         let Dependencies { store, pool, .. } = &self.dependencies;
         // NATS being away is reported by the component of that name.
         if let Ok(head) = store.head().await {
@@ -222,10 +226,13 @@ impl<M: ReadModel> Projector<M> {
             self.model.seal(&mut connection, true).await?;
             checkpoints::set_head(&mut *connection, M::NAME, self.head).await
         };
-        if let Err(error) = looked_after.await {
-            warn!(error = &error as &dyn std::error::Error, "cannot look after the checkpoint of {}", M::NAME);
+        match looked_after.await {
+            Ok(position) => Some(position),
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "cannot look after the checkpoint of {}", M::NAME);
+                None
+            }
         }
-        self.metrics.stands(self.position, self.head, false);
     }
 
     fn report(&self) {

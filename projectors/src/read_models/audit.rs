@@ -1,13 +1,14 @@
 //! `contrail.audit`: every event as it is stored, and the Merkle tree over all of them.
 //!
-//! The trail is a witness: it takes every CloudEvents document, also of types that this build does not know.
+//! The trail is a witness: it takes whatever is in the log, also events of types that this build does not know, and bytes that are no
+//! event. Only what cannot be one line of an export, and what Postgres does not take, halts it.
 
 use std::{
-    sync::Arc,
+    borrow::Cow,
     time::{Duration, Instant},
 };
 
-use domain::envelope::StoredEvent;
+use domain::envelope::{Metadata, StoredEventRef};
 use event_store::LogMessage;
 use read_store::{projections::ProjectionName, schema::AUDIT_CHECKPOINTS};
 use sqlx::PgConnection;
@@ -15,37 +16,46 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{ApplyError, Checkpoint, Folded, ReadModel, Tables, Unapplicable, signed};
-use crate::audit::{
-    checkpoint::Checkpoint as SignedHead,
-    key::Signer,
-    merkle::{Frontier, Hash, leaf_hash},
+use crate::{
+    audit::{
+        checkpoint::Checkpoint as SignedHead,
+        key::Signer,
+        merkle::{Frontier, Hash, leaf_hash},
+    },
+    copy::EncodedRows,
 };
 
 /// At most one tree head is signed in this time while events keep coming.
 const SIGN_INTERVAL_MS: u64 = 1_000;
-/// Most rows that one statement writes.
-const INSERT_ROWS_MAX: usize = 5_000;
+/// The table's columns, as they are written.
+const COLUMNS: [&str; 13] = [
+    "position",
+    "event_id",
+    "event_type",
+    "aggregate_type",
+    "aggregate_id",
+    "version",
+    "time",
+    "actor",
+    "correlation_id",
+    "causation_id",
+    "trace_id",
+    "bytes",
+    "leaf_hash",
+];
 
 /// The audit trail.
 #[derive(Debug)]
 pub(crate) struct AuditTrail {
     tree: Frontier,
-    unwritten: Vec<AuditRow>,
+    /// Rows that are not written yet, ready to be.
+    unwritten: EncodedRows,
     /// Signs tree heads of the live trail; a replay signs none.
     signer: Option<Signer>,
     signed_size: u64,
     signed_at: Option<Instant>,
     /// A head that was signed before, and that a rebuilt tree must have, too.
     recorded: Option<(u64, Hash)>,
-}
-
-#[derive(Debug)]
-struct AuditRow {
-    position: u64,
-    event: Arc<StoredEvent>,
-    version: i64,
-    bytes: bytes::Bytes,
-    leaf_hash: Hash,
 }
 
 impl AuditTrail {
@@ -56,7 +66,36 @@ impl AuditTrail {
 
     /// A trail that is built anew, which signs nothing and must agree with the `recorded` head.
     pub(crate) fn rebuilt(recorded: Option<(u64, Hash)>) -> Self {
-        Self { tree: Frontier::new(), unwritten: Vec::new(), signer: None, signed_size: 0, signed_at: None, recorded }
+        Self {
+            tree: Frontier::new(),
+            unwritten: EncodedRows::of(&COLUMNS),
+            signer: None,
+            signed_size: 0,
+            signed_at: None,
+            recorded,
+        }
+    }
+
+    fn append(&mut self, message: &LogMessage, metadata: &Metadata<Cow<'_, str>>, version: i64) -> Result<(), ApplyError> {
+        let leaf_hash = leaf_hash(&message.bytes);
+        self.tree.append(leaf_hash);
+        self.check_recorded()?;
+        self.unwritten
+            .row()
+            .bigint(signed(message.position))
+            .uuid(metadata.event_id)
+            .text(&metadata.event_type)
+            .text(&metadata.aggregate_type)
+            .text(&metadata.aggregate_id)
+            .bigint(version)
+            .time(metadata.time)
+            .optional_text(metadata.actor.as_deref())
+            .text(&metadata.correlation_id)
+            .optional_text(metadata.causation_id.as_deref())
+            .optional_text(metadata.trace_id())
+            .bytes(&message.bytes)
+            .bytes(&leaf_hash);
+        Ok(())
     }
 
     fn check_recorded(&self) -> Result<(), ApplyError> {
@@ -83,22 +122,22 @@ impl ReadModel for AuditTrail {
     async fn fold(&mut self, _: &mut PgConnection, _: &Tables, messages: &[LogMessage]) -> Result<Folded, ApplyError> {
         for (folded, message) in messages.iter().enumerate() {
             match read(message) {
-                Ok(row) => {
-                    self.tree.append(row.leaf_hash);
-                    self.check_recorded()?;
-                    self.unwritten.push(row);
-                }
+                Ok((metadata, version)) => self.append(message, &metadata, version)?,
                 Err(halt) => return Ok(Folded { messages: folded, halt: Some(halt) }),
             }
         }
         Ok(Folded { messages: messages.len(), halt: None })
     }
 
+    /// The trail lacks no event. One that is skipped is in it with what could be read of it.
+    async fn skip(&mut self, _: &mut PgConnection, _: &Tables, message: &LogMessage) -> Result<(), ApplyError> {
+        let metadata = StoredEventRef::from_json(&message.bytes).map_or_else(|_| unreadable(), |event| writable(event.metadata));
+        let version = i64::try_from(metadata.version).unwrap_or(i64::MAX);
+        self.append(message, &metadata, version)
+    }
+
     async fn write(&mut self, connection: &mut PgConnection, tables: &Tables) -> Result<(), ApplyError> {
-        let table = tables.of(Self::NAME);
-        for rows in self.unwritten.chunks(INSERT_ROWS_MAX) {
-            insert(connection, &table, rows).await?;
-        }
+        self.unwritten.copy_into(connection, &tables.of(Self::NAME)).await?;
         self.unwritten.clear();
         Ok(())
     }
@@ -133,41 +172,53 @@ impl ReadModel for AuditTrail {
     }
 }
 
-fn read(message: &LogMessage) -> Result<AuditRow, Unapplicable> {
+/// The attributes, as far as they can be read, and the version as Postgres takes it.
+fn read(message: &LogMessage) -> Result<(Metadata<Cow<'_, str>>, i64), Unapplicable> {
     let position = message.position;
-    let event = message.event().map_err(|error| Unapplicable::undecodable(position, None, &error))?;
+    let event = StoredEventRef::from_json(&message.bytes).ok();
     // One event is one line of an export, and whoever verifies it must find the same lines.
     if message.bytes.contains(&b'\n') {
-        return Err(Unapplicable::new(position, Some(&event), "the stored bytes hold a line break"));
+        return Err(Unapplicable::new(position, event.as_ref(), "the stored bytes hold a line break"));
     }
-    let version = i64::try_from(event.metadata.version)
-        .map_err(|_| Unapplicable::new(position, Some(&event), "the version does not fit 63 bits"))?;
-    Ok(AuditRow { position, version, leaf_hash: leaf_hash(&message.bytes), bytes: message.bytes.clone(), event })
+    let Some(event) = event else { return Ok((unreadable(), 0)) };
+    match i64::try_from(event.metadata.version) {
+        Ok(version) => Ok((event.metadata, version)),
+        Err(_) => Err(Unapplicable::new(position, Some(&event), "the version does not fit 63 bits")),
+    }
 }
 
-async fn insert(connection: &mut PgConnection, table: &str, rows: &[AuditRow]) -> Result<(), sqlx::Error> {
-    let sql = format!(
-        "INSERT INTO {table} (position, event_id, event_type, aggregate_type, aggregate_id, version, time, actor, correlation_id, \
-         causation_id, trace_id, bytes, leaf_hash) \
-         SELECT * FROM UNNEST($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[], \
-         $8::text[], $9::text[], $10::text[], $11::text[], $12::bytea[], $13::bytea[])"
-    );
-    let metadata = || rows.iter().map(|row| &row.event.metadata);
-    sqlx::query(&sql)
-        .bind(rows.iter().map(|row| signed(row.position)).collect::<Vec<_>>())
-        .bind(metadata().map(|metadata| metadata.event_id).collect::<Vec<Uuid>>())
-        .bind(metadata().map(|metadata| metadata.event_type.as_str()).collect::<Vec<_>>())
-        .bind(metadata().map(|metadata| metadata.aggregate_type.as_str()).collect::<Vec<_>>())
-        .bind(metadata().map(|metadata| metadata.aggregate_id.as_str()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.version).collect::<Vec<_>>())
-        .bind(metadata().map(|metadata| metadata.time).collect::<Vec<OffsetDateTime>>())
-        .bind(metadata().map(|metadata| metadata.actor.as_deref()).collect::<Vec<_>>())
-        .bind(metadata().map(|metadata| metadata.correlation_id.as_str()).collect::<Vec<_>>())
-        .bind(metadata().map(|metadata| metadata.causation_id.as_deref()).collect::<Vec<_>>())
-        .bind(metadata().map(|metadata| metadata.trace_id()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.bytes.as_ref()).collect::<Vec<&[u8]>>())
-        .bind(rows.iter().map(|row| row.leaf_hash.as_slice()).collect::<Vec<&[u8]>>())
-        .execute(connection)
-        .await?;
-    Ok(())
+/// The attributes without the one character that Postgres' texts cannot hold.
+fn writable(metadata: Metadata<Cow<'_, str>>) -> Metadata<Cow<'_, str>> {
+    fn text(text: Cow<'_, str>) -> Cow<'_, str> {
+        if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { text }
+    }
+    Metadata {
+        event_type: text(metadata.event_type),
+        source: text(metadata.source),
+        aggregate_id: text(metadata.aggregate_id),
+        aggregate_type: text(metadata.aggregate_type),
+        correlation_id: text(metadata.correlation_id),
+        causation_id: metadata.causation_id.map(text),
+        actor: metadata.actor.map(text),
+        traceparent: metadata.traceparent.map(text),
+        ..metadata
+    }
+}
+
+/// What the trail says of a message that is no event.
+fn unreadable() -> Metadata<Cow<'static, str>> {
+    const UNREADABLE: Cow<'static, str> = Cow::Borrowed("unreadable");
+    Metadata {
+        event_id: Uuid::nil(),
+        event_type: UNREADABLE,
+        source: Cow::Borrowed(""),
+        aggregate_id: Cow::Borrowed(""),
+        time: OffsetDateTime::UNIX_EPOCH,
+        aggregate_type: UNREADABLE,
+        version: 0,
+        correlation_id: Cow::Borrowed(""),
+        causation_id: None,
+        actor: None,
+        traceparent: None,
+    }
 }

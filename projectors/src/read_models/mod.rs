@@ -7,12 +7,15 @@
 mod tables;
 mod unapplicable;
 
+mod generations;
 mod view_table;
 
 mod inventory;
 mod orders;
 
 mod audit;
+
+use std::collections::BTreeSet;
 
 use event_store::LogMessage;
 use read_store::projections::ProjectionName;
@@ -79,6 +82,42 @@ pub(crate) trait ReadModel: Send + 'static {
         messages: &[LogMessage],
     ) -> impl Future<Output = Result<Folded, ApplyError>> + Send;
 
+    /// Goes past `message`, which follows on what was folded before, without applying it. An aggregate that it belongs to, as far as that
+    /// can be read, counts it all the same, so that what comes next of it follows on it.
+    fn skip(
+        &mut self,
+        connection: &mut PgConnection,
+        tables: &Tables,
+        message: &LogMessage,
+    ) -> impl Future<Output = Result<(), ApplyError>> + Send;
+
+    /// Folds `messages` in, as [`fold`](Self::fold) does, but for those at the positions in `skips`.
+    fn fold_but(
+        &mut self,
+        connection: &mut PgConnection,
+        tables: &Tables,
+        messages: &[LogMessage],
+        skips: &BTreeSet<u64>,
+    ) -> impl Future<Output = Result<Folded, ApplyError>> + Send {
+        async move {
+            let mut done = 0;
+            while done < messages.len() {
+                let rest = &messages[done..];
+                let until = rest.iter().position(|message| skips.contains(&message.position)).unwrap_or(rest.len());
+                let folded = self.fold(&mut *connection, tables, &rest[..until]).await?;
+                done += folded.messages;
+                if folded.halt.is_some() {
+                    return Ok(Folded { messages: done, ..folded });
+                }
+                if let Some(message) = rest.get(until) {
+                    self.skip(&mut *connection, tables, message).await?;
+                    done += 1;
+                }
+            }
+            Ok(Folded { messages: done, halt: None })
+        }
+    }
+
     /// Writes every row that was changed by folding.
     fn write(&mut self, connection: &mut PgConnection, tables: &Tables) -> impl Future<Output = Result<(), ApplyError>> + Send;
 
@@ -94,6 +133,9 @@ pub(crate) trait ReadModel: Send + 'static {
         async { Ok(()) }
     }
 }
+
+/// Why serializing a row's payload cannot fail.
+const SERIALIZES: &str = "a view has string keys and times within RFC 3339's range, so it always serializes";
 
 /// Postgres has no unsigned integers; versions and positions count events, of which there are never 2⁶³.
 pub(crate) fn signed(count: u64) -> i64 {

@@ -1,114 +1,151 @@
 //! `contrail.orders`: each order, its payment, and what the customer was told.
 
-use cqrs_es::{Aggregate, EventEnvelope, View};
+use cqrs_es::Aggregate;
 use domain::{
     DecodeError,
-    envelope::StoredEvent,
+    envelope::StoredEventRef,
     notification::{Notification, NotificationEvent},
     order::{Order, OrderEvent},
-    payment::Payment,
+    payment::{Payment, PaymentEvent},
 };
 use read_store::{
     projections::ProjectionName,
-    views::{OrderView, envelope},
+    views::{OrderView, Stamp},
 };
 use sqlx::PgConnection;
 
 use super::{
-    signed,
-    view_table::{StoredView, check_follows},
+    SERIALIZES, signed,
+    view_table::{StoredView, check_follows, pass},
 };
+use crate::copy::CopyRow;
 
 /// An event that concerns an order.
 #[derive(Debug)]
 pub(crate) enum OrderChange {
-    Order(EventEnvelope<Order>),
-    Payment(EventEnvelope<Payment>),
-    Notification(EventEnvelope<Notification>),
+    Order(OrderEvent),
+    Payment(PaymentEvent),
+    /// With the notification's id.
+    Notification(String, NotificationEvent),
 }
 
 impl StoredView for OrderView {
     const NAME: ProjectionName = ProjectionName::Orders;
+    const AGGREGATES: &'static [&'static str] = &[Order::TYPE, Payment::TYPE, Notification::TYPE];
     type Change = OrderChange;
 
-    fn change(position: u64, event: &StoredEvent) -> Result<Option<(String, OrderChange)>, DecodeError> {
-        let aggregate_id = || event.metadata.aggregate_id.clone();
-        let aggregate_type = event.metadata.aggregate_type.as_str();
+    fn change(event: &StoredEventRef<'_>) -> Result<Option<(String, OrderChange)>, DecodeError> {
+        let aggregate_id = || event.metadata.aggregate_id.to_string();
+        let aggregate_type = &*event.metadata.aggregate_type;
         let change = if aggregate_type == Order::TYPE {
-            (aggregate_id(), OrderChange::Order(envelope(position, event)?))
+            (aggregate_id(), OrderChange::Order(event.decode()?))
         } else if aggregate_type == Payment::TYPE {
             // A payment has the id of its order.
-            (aggregate_id(), OrderChange::Payment(envelope(position, event)?))
+            (aggregate_id(), OrderChange::Payment(event.decode()?))
         } else if aggregate_type == Notification::TYPE {
-            let envelope: EventEnvelope<Notification> = envelope(position, event)?;
-            let order_id = match &envelope.payload {
+            let notification = event.decode()?;
+            let order_id = match &notification {
                 NotificationEvent::Sent(sent) => sent.order_id,
                 NotificationEvent::Failed(failed) => failed.order_id,
             };
-            (order_id.to_string(), OrderChange::Notification(envelope))
+            (order_id.to_string(), OrderChange::Notification(aggregate_id(), notification))
         } else {
             return Ok(None);
         };
         Ok(Some(change))
     }
 
-    fn apply(&mut self, change: &OrderChange) -> Result<(), String> {
+    fn apply(&mut self, id: &str, change: &OrderChange, stamp: &Stamp) -> Result<(), String> {
         match change {
-            OrderChange::Order(envelope) => {
-                check_follows("order", self.version, envelope.sequence)?;
-                if self.version == 0 && !matches!(envelope.payload, OrderEvent::Placed(_)) {
+            OrderChange::Order(event) => {
+                check_follows("order", self.version, stamp.version)?;
+                if self.version == 0 && !matches!(event, OrderEvent::Placed(_)) {
                     return Err("the order was never placed".to_owned());
                 }
-                self.update(envelope);
+                self.fold_order(id, event, stamp);
             }
-            OrderChange::Payment(envelope) => {
+            OrderChange::Payment(event) => {
                 if self.version == 0 {
                     return Err("the payment's order was never placed".to_owned());
                 }
-                check_follows("payment", self.payment.as_ref().map_or(0, |payment| payment.version), envelope.sequence)?;
-                self.update(envelope);
+                check_follows("payment", self.payment.as_ref().map_or(0, |payment| payment.version), stamp.version)?;
+                self.fold_payment(event, stamp);
             }
-            OrderChange::Notification(envelope) => {
+            OrderChange::Notification(notification_id, event) => {
                 if self.version == 0 {
                     return Err("the notification's order was never placed".to_owned());
                 }
-                let known = self.notification(&envelope.aggregate_id);
-                check_follows("notification", known.map_or(0, |known| known.version), envelope.sequence)?;
-                self.update(envelope);
+                let known = self.notification(notification_id);
+                check_follows("notification", known.map_or(0, |known| known.version), stamp.version)?;
+                self.fold_notification(notification_id, event, stamp);
             }
         }
         Ok(())
     }
 
-    async fn upsert(connection: &mut PgConnection, table: &str, rows: &[(&str, &Self)]) -> Result<(), sqlx::Error> {
+    /// Of a notification only the data tell which order it is about.
+    fn row_of<'e>(event: &'e StoredEventRef<'_>) -> Option<&'e str> {
+        let is_own = [Order::TYPE, Payment::TYPE].contains(&&*event.metadata.aggregate_type);
+        is_own.then_some(&*event.metadata.aggregate_id)
+    }
+
+    fn pass(&mut self, event: &StoredEventRef<'_>) {
+        let version = if event.metadata.aggregate_type == Order::TYPE {
+            &mut self.version
+        } else {
+            &mut self.payment.get_or_insert_default().version
+        };
+        pass(version, event);
+    }
+
+    const COLUMNS: &'static [&'static str] = &[
+        "view_id",
+        "version",
+        "payload",
+        "status",
+        "payment_status",
+        "customer_id",
+        "placed_at",
+        "updated_at",
+        "position",
+        "total_minor",
+        "currency",
+    ];
+
+    fn encode(&self, id: &str, row: &mut CopyRow<'_>) {
+        row.text(id)
+            .bigint(signed(self.version))
+            .json(self)
+            .text(self.status.as_str())
+            .text(self.payment_status.as_str())
+            .text(&self.customer.id)
+            .time(self.placed_at)
+            .time(self.updated_at)
+            .bigint(signed(self.position))
+            .bigint(self.total.minor_units)
+            .text(self.total.currency.code());
+    }
+
+    async fn update(connection: &mut PgConnection, table: &str, rows: &[(&str, &Self)]) -> Result<u64, sqlx::Error> {
+        // What an order was placed with never changes.
         let sql = format!(
-            "INSERT INTO {table} (view_id, version, payload, status, payment_status, customer_id, placed_at, updated_at, position, \
-             total_minor, currency) \
-             SELECT view_id, version, payload::json, status, payment_status, customer_id, placed_at, updated_at, position, \
-             total_minor, currency \
-             FROM UNNEST($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], \
-             $8::timestamptz[], $9::bigint[], $10::bigint[], $11::text[]) AS row (view_id, version, payload, status, payment_status, \
-             customer_id, placed_at, updated_at, position, total_minor, currency) \
-             ON CONFLICT (view_id) DO UPDATE SET version = EXCLUDED.version, payload = EXCLUDED.payload, status = EXCLUDED.status, \
-             payment_status = EXCLUDED.payment_status, customer_id = EXCLUDED.customer_id, placed_at = EXCLUDED.placed_at, \
-             updated_at = EXCLUDED.updated_at, position = EXCLUDED.position, total_minor = EXCLUDED.total_minor, \
-             currency = EXCLUDED.currency"
+            "UPDATE {table} AS stored SET version = row.version, payload = row.payload::json, status = row.status, \
+             payment_status = row.payment_status, updated_at = row.updated_at, position = row.position \
+             FROM UNNEST($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bigint[]) \
+             AS row (view_id, version, payload, status, payment_status, updated_at, position) \
+             WHERE stored.view_id = row.view_id"
         );
-        sqlx::query(&sql)
+        let updated = sqlx::query(&sql)
             .bind(column(rows, |id, _| id))
             .bind(column(rows, |_, order| signed(order.version)))
             .bind(column(rows, |_, order| payload(order)))
             .bind(column(rows, |_, order| order.status.as_str()))
             .bind(column(rows, |_, order| order.payment_status.as_str()))
-            .bind(column(rows, |_, order| order.customer.id.as_str()))
-            .bind(column(rows, |_, order| order.placed_at))
             .bind(column(rows, |_, order| order.updated_at))
             .bind(column(rows, |_, order| signed(order.position)))
-            .bind(column(rows, |_, order| order.total.minor_units))
-            .bind(column(rows, |_, order| order.total.currency.code()))
             .execute(connection)
             .await?;
-        Ok(())
+        Ok(updated.rows_affected())
     }
 }
 
@@ -119,5 +156,5 @@ pub(super) fn column<'r, V, T>(rows: &[(&'r str, &'r V)], value: impl Fn(&'r str
 
 /// The payload column's text.
 pub(super) fn payload(view: &impl serde::Serialize) -> String {
-    serde_json::to_string(view).expect("a view has string keys and times within RFC 3339's range, so it always serializes")
+    serde_json::to_string(view).expect(SERIALIZES)
 }

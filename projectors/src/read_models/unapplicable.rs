@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use domain::{DecodeError, envelope::StoredEvent};
+use domain::{DecodeError, envelope::StoredEventRef};
 
 /// An event that cannot be decoded or applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,12 +16,12 @@ pub struct Unapplicable {
 }
 
 impl Unapplicable {
-    pub(crate) fn undecodable(position: u64, event: Option<&StoredEvent>, error: &DecodeError) -> Self {
+    pub(crate) fn undecodable(position: u64, event: Option<&StoredEventRef<'_>>, error: &DecodeError) -> Self {
         Self::new(position, event, chain(error))
     }
 
-    pub(crate) fn new(position: u64, event: Option<&StoredEvent>, reason: impl Into<String>) -> Self {
-        Self { position, event_type: event.map(|event| event.metadata.event_type.clone()), reason: reason.into() }
+    pub(crate) fn new(position: u64, event: Option<&StoredEventRef<'_>>, reason: impl Into<String>) -> Self {
+        Self { position, event_type: event.map(|event| event.metadata.event_type.to_string()), reason: reason.into() }
     }
 }
 

@@ -1,17 +1,21 @@
 //! A read model with one row per aggregate, in the shape of `postgres_es::PostgresViewRepository`.
 
-use std::collections::HashMap;
-
-use domain::{DecodeError, envelope::StoredEvent};
+use domain::{
+    DecodeError,
+    envelope::{Metadata, StoredEventRef},
+};
 use event_store::LogMessage;
-use read_store::projections::ProjectionName;
+use read_store::{projections::ProjectionName, views::Stamp};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, Row, types::Json};
 
-use super::{ApplyError, Checkpoint, Folded, ReadModel, Tables, Unapplicable};
+use super::{ApplyError, Checkpoint, Folded, ReadModel, Tables, Unapplicable, generations::Generations};
+use crate::copy::{CopyRow, EncodedRows};
 
-/// Most rows that one statement writes; keeps its parameters within some megabytes.
-const UPSERT_ROWS_MAX: usize = 5_000;
+/// Most rows that one statement inserts; keeps what is ready to be written within about a megabyte.
+const INSERT_ROWS_MAX: usize = 1_000;
+/// Most rows that one statement changes; keeps its parameters within some megabytes.
+const UPDATE_ROWS_MAX: usize = 5_000;
 
 /// A view that is kept in a table of its own.
 pub(crate) trait StoredView: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -20,18 +24,33 @@ pub(crate) trait StoredView: Clone + Default + Serialize + DeserializeOwned + Se
     /// An event that concerns the view, decoded.
     type Change: Send;
 
+    /// The kinds of aggregates whose events concern it.
+    const AGGREGATES: &'static [&'static str];
+
     /// Which row `event` concerns, and how; `None` if this read model is not about such aggregates.
-    fn change(position: u64, event: &StoredEvent) -> Result<Option<(String, Self::Change)>, DecodeError>;
+    fn change(event: &StoredEventRef<'_>) -> Result<Option<(String, Self::Change)>, DecodeError>;
 
-    /// Folds the change in, or says why it cannot follow on what is folded in so far, and leaves the view as it was.
-    fn apply(&mut self, change: &Self::Change) -> Result<(), String>;
+    /// Folds the change into the row of this id, or says why it cannot follow on what is folded in so far, and leaves the view as it was.
+    fn apply(&mut self, id: &str, change: &Self::Change, stamp: &Stamp) -> Result<(), String>;
 
-    /// Writes rows, new or not, by one statement.
-    fn upsert(
+    /// The row that an event which is not applied belongs to, as far as its attributes tell; `None` if they do not.
+    fn row_of<'e>(event: &'e StoredEventRef<'_>) -> Option<&'e str>;
+
+    /// Counts an event that is not applied, if it would follow on what is folded in.
+    fn pass(&mut self, event: &StoredEventRef<'_>);
+
+    /// The table's columns, as [`StoredView::encode`] writes them.
+    const COLUMNS: &'static [&'static str];
+
+    /// Writes the row of this id.
+    fn encode(&self, id: &str, row: &mut CopyRow<'_>);
+
+    /// Changes rows that the table has, by one statement. Returns how many there were.
+    fn update(
         connection: &mut PgConnection,
         table: &str,
         rows: &[(&str, &Self)],
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 }
 
 /// A [`ReadModel`] of one [`StoredView`] per row.
@@ -40,22 +59,32 @@ pub(crate) struct ViewTable<V> {
     position: u64,
     /// Which table the rows are of.
     table: u32,
-    rows: HashMap<String, CachedRow<V>>,
+    rows: Generations<CachedRow<V>>,
     unwritten: usize,
-    /// How many written rows may stay in memory, so that the next events about them need not load them.
-    cached_rows_max: usize,
+    /// Where rows are made ready to be written.
+    encoded: EncodedRows,
 }
 
 #[derive(Debug)]
 struct CachedRow<V> {
     view: V,
+    /// Whether the table has a row of this id.
+    is_stored: bool,
+    /// Whether the table's row is this one.
     is_written: bool,
 }
 
-impl<V> ViewTable<V> {
+impl<V: Default> CachedRow<V> {
+    /// A row that the table does not have, and need not have while nothing is folded in.
+    fn new() -> Self {
+        Self { view: V::default(), is_stored: false, is_written: true }
+    }
+}
+
+impl<V: StoredView> ViewTable<V> {
     /// A read model that remembers up to `cached_rows_max` rows from batch to batch.
     pub(crate) fn new(cached_rows_max: usize) -> Self {
-        Self { position: 0, table: 0, rows: HashMap::new(), unwritten: 0, cached_rows_max }
+        Self { position: 0, table: 0, rows: Generations::new(cached_rows_max), unwritten: 0, encoded: EncodedRows::of(V::COLUMNS) }
     }
 }
 
@@ -67,7 +96,7 @@ impl<V: StoredView> ViewTable<V> {
             let Json(view) = row.try_get("payload").map_err(|error| {
                 ApplyError::Unusable(format!("the stored row {view_id} cannot be read ({error}): replay {}", V::NAME))
             })?;
-            self.rows.insert(view_id, CachedRow { view, is_written: true });
+            self.rows.insert(view_id, CachedRow { view, is_stored: true, is_written: true });
         }
         Ok(())
     }
@@ -84,6 +113,7 @@ impl<V: StoredView> ReadModel for ViewTable<V> {
             self.rows.clear();
         }
         self.unwritten = 0;
+        self.encoded.clear();
         self.table = checkpoint.table;
         self.position = checkpoint.position;
         Ok(())
@@ -97,23 +127,18 @@ impl<V: StoredView> ReadModel for ViewTable<V> {
     ) -> Result<Folded, ApplyError> {
         let (changes, mut halt) = decode::<V>(messages);
         let mut missing: Vec<&str> = changes.iter().map(|change| change.view_id.as_str()).collect();
-        missing.retain(|id| !self.rows.contains_key(*id));
+        missing.retain(|id| !self.rows.contains(id));
         missing.sort_unstable();
         missing.dedup();
         if !missing.is_empty() {
             self.load(connection, tables, &missing).await?;
         }
         for change in &changes {
-            let row = match self.rows.get_mut(&change.view_id) {
-                Some(row) => row,
-                None => {
-                    self.rows.entry(change.view_id.clone()).or_insert_with(|| CachedRow { view: V::default(), is_written: true })
-                }
-            };
-            if let Err(reason) = row.view.apply(&change.change) {
+            let row = self.rows.get_or_insert_with(&change.view_id, CachedRow::new);
+            if let Err(reason) = row.view.apply(&change.view_id, &change.change, &change.stamp) {
                 let message = &messages[change.index];
-                let event = message.event().ok();
-                halt = Some(Unapplicable::new(message.position, event.as_deref(), reason));
+                let event = StoredEventRef::from_json(&message.bytes).ok();
+                halt = Some(Unapplicable::new(message.position, event.as_ref(), reason));
                 break;
             }
             self.unwritten += usize::from(row.is_written);
@@ -128,21 +153,51 @@ impl<V: StoredView> ReadModel for ViewTable<V> {
         Ok(Folded { messages: folded, halt })
     }
 
+    async fn skip(&mut self, connection: &mut PgConnection, tables: &Tables, message: &LogMessage) -> Result<(), ApplyError> {
+        self.position = message.position;
+        let Ok(event) = StoredEventRef::from_json(&message.bytes) else { return Ok(()) };
+        let Some(id) = V::row_of(&event) else { return Ok(()) };
+        if !self.rows.contains(id) {
+            self.load(connection, tables, &[id]).await?;
+        }
+        let row = self.rows.get_or_insert_with(id, CachedRow::new);
+        // What was never there has nothing to count.
+        if row.is_stored || !row.is_written {
+            row.view.pass(&event);
+            self.unwritten += usize::from(row.is_written);
+            row.is_written = false;
+        }
+        Ok(())
+    }
+
     async fn write(&mut self, connection: &mut PgConnection, tables: &Tables) -> Result<(), ApplyError> {
         let table = tables.of(V::NAME);
-        let unwritten = self.rows.iter().filter(|(_, row)| !row.is_written);
-        let mut rows: Vec<_> = unwritten.map(|(id, row)| (id.as_str(), &row.view)).collect();
-        // In one order everywhere, so that two writers that meet wait for each other and do not deadlock.
-        rows.sort_unstable_by_key(|(id, _)| *id);
-        for chunk in rows.chunks(UPSERT_ROWS_MAX) {
-            V::upsert(connection, &table, chunk).await?;
+        let unwritten = self.rows.young().filter(|(_, row)| !row.is_written);
+        let mut rows: Vec<_> = unwritten.map(|(id, row)| (id.as_str(), row.is_stored, &row.view)).collect();
+        // In one order everywhere, so that neighbours in the index are written one after the other.
+        rows.sort_unstable_by_key(|(id, is_stored, _)| (*is_stored, *id));
+        let (new, stored) = rows.split_at(rows.partition_point(|(_, is_stored, _)| !is_stored));
+        for chunk in new.chunks(INSERT_ROWS_MAX) {
+            for (id, _, view) in chunk {
+                view.encode(id, &mut self.encoded.row());
+            }
+            self.encoded.copy_into(connection, &table).await?;
+            self.encoded.clear();
+        }
+        let stored: Vec<_> = stored.iter().map(|(id, _, view)| (*id, *view)).collect();
+        for chunk in stored.chunks(UPDATE_ROWS_MAX) {
+            let changed = V::update(connection, &table, chunk).await?;
+            if changed != chunk.len() as u64 {
+                // Somebody has removed rows. Whoever tries again loads what is there, and sees what is missing.
+                return Err(sqlx::Error::RowNotFound.into());
+            }
         }
         self.unwritten = 0;
-        if self.rows.len() > self.cached_rows_max {
-            self.rows.clear();
-        } else {
-            self.rows.values_mut().for_each(|row| row.is_written = true);
+        for row in self.rows.young_mut() {
+            row.is_stored |= !row.is_written;
+            row.is_written = true;
         }
+        self.rows.age();
         Ok(())
     }
 
@@ -160,18 +215,31 @@ struct DecodedChange<C> {
     index: usize,
     view_id: String,
     change: C,
+    stamp: Stamp,
 }
 
 /// Everything in `messages` that concerns the view, up to the first that cannot be decoded.
 fn decode<V: StoredView>(messages: &[LogMessage]) -> (Vec<DecodedChange<V::Change>>, Option<Unapplicable>) {
     let mut changes = Vec::with_capacity(messages.len());
     for (index, message) in messages.iter().enumerate() {
-        let event = match message.event() {
+        // By the subject, which every message has, even one that is no event: what is wrong with it is then its own projection's affair.
+        if !V::AGGREGATES.contains(&message.aggregate_type()) {
+            continue;
+        }
+        let event = match StoredEventRef::from_json(&message.bytes) {
             Ok(event) => event,
             Err(error) => return (changes, Some(Unapplicable::undecodable(message.position, None, &error))),
         };
-        match V::change(message.position, &event) {
-            Ok(Some((view_id, change))) => changes.push(DecodedChange { index, view_id, change }),
+        if event.metadata.aggregate_type != message.aggregate_type() {
+            let reason = format!("the event of a {} stands under {}", event.metadata.aggregate_type, message.subject);
+            return (changes, Some(Unapplicable::new(message.position, Some(&event), reason)));
+        }
+        match V::change(&event) {
+            Ok(Some((view_id, change))) => {
+                let Metadata { version, time, .. } = event.metadata;
+                let stamp = Stamp { version, position: message.position, time };
+                changes.push(DecodedChange { index, view_id, change, stamp });
+            }
             Ok(None) => {}
             Err(error) => return (changes, Some(Unapplicable::undecodable(message.position, Some(&event), &error))),
         }
@@ -180,9 +248,16 @@ fn decode<V: StoredView>(messages: &[LogMessage]) -> (Vec<DecodedChange<V::Chang
 }
 
 /// The rule that an aggregate's events come without gap: `next` must follow on `version`.
-pub(super) fn check_follows(what: &str, version: u64, next: usize) -> Result<(), String> {
-    if version.checked_add(1) == u64::try_from(next).ok() {
+pub(super) fn check_follows(what: &str, version: u64, next: u64) -> Result<(), String> {
+    if version.checked_add(1) == Some(next) {
         return Ok(());
     }
     Err(format!("version {next} of the {what} does not follow on version {version}"))
+}
+
+/// Counts an event of the aggregate that is at `version`, if it is the next one.
+pub(super) fn pass(version: &mut u64, event: &StoredEventRef<'_>) {
+    if version.checked_add(1) == Some(event.metadata.version) {
+        *version = event.metadata.version;
+    }
 }

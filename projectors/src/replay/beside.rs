@@ -1,11 +1,15 @@
 //! The schema in which tables are built.
 
-use std::{fs::File, io};
+use std::{
+    fs::File,
+    io,
+    sync::{Mutex, PoisonError},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use read_store::projections::ProjectionName;
 use sha2::{Digest, Sha256};
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{Connection, Executor, PgConnection, Row, postgres::PgConnectOptions};
 use tracing::info;
 
 use super::Purpose;
@@ -22,7 +26,7 @@ pub(super) struct Beside {
 impl Beside {
     pub(super) fn of(name: ProjectionName, purpose: Purpose) -> Self {
         let schema = match purpose {
-            Purpose::Swap => format!("contrail_replay_{name}"),
+            Purpose::Swap | Purpose::SwapAt(_) => format!("contrail_replay_{name}"),
             Purpose::Verify => format!("contrail_verify_{name}"),
         };
         Self { name, purpose, tables: Tables::in_schema(&schema) }
@@ -36,10 +40,18 @@ impl Beside {
         self.tables.of(self.name)
     }
 
-    /// Finds what an interrupted replay of the same program has left, or makes empty tables like the live ones.
-    pub(super) async fn prepare(&self, connection: &mut PgConnection) -> Result<Checkpoint, sqlx::Error> {
+    /// Whether there is anything of it.
+    pub(super) async fn exists(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL").bind(self.tables.schema()).fetch_one(connection).await
+    }
+
+    /// Finds what an interrupted replay of the same program has left, if that is not beyond `target`; else makes empty tables like the
+    /// live ones.
+    pub(super) async fn prepare(&self, connection: &mut PgConnection, target: u64) -> Result<Checkpoint, sqlx::Error> {
         let built_by = tokio::task::spawn_blocking(fingerprint).await.ok().and_then(Result::ok);
-        if let Some(checkpoint) = self.left(connection, built_by.as_deref()).await? {
+        if let Some(checkpoint) = self.left(connection, built_by.as_deref()).await?
+            && checkpoint.position <= target
+        {
             return Ok(checkpoint);
         }
         self.create(connection, built_by.as_deref()).await?;
@@ -51,7 +63,10 @@ impl Beside {
         let progress = format!("{}.progress", self.tables.schema());
         let exists: bool =
             sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(&progress).fetch_one(&mut *connection).await?;
-        let (Purpose::Swap, Some(built_by), true) = (self.purpose, built_by, exists) else { return Ok(None) };
+        let Some(built_by) = built_by else { return Ok(None) };
+        if self.purpose == Purpose::Verify || !exists {
+            return Ok(None);
+        }
         let row = sqlx::query(&format!("SELECT position, frontier FROM {progress} WHERE built_by = $1"))
             .bind(built_by)
             .fetch_optional(connection)
@@ -67,11 +82,21 @@ impl Beside {
     async fn create(&self, connection: &mut PgConnection, built_by: Option<&str>) -> Result<(), sqlx::Error> {
         let (schema, table, live) = (self.tables.schema(), self.table(), Tables::live().of(self.name));
         let mut transaction = connection.begin().await?;
+        // Keys, by which rows are found again, at once; the other indexes once the rows are there, which costs a fraction.
+        let keys: Vec<String> = sqlx::query_scalar(
+            "SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', $2, conname, pg_get_constraintdef(oid)) \
+             FROM pg_constraint WHERE conrelid = $1::regclass AND contype IN ('p', 'u')",
+        )
+        .bind(&live)
+        .bind(&table)
+        .fetch_all(&mut *transaction)
+        .await?;
         let statements = format!(
             "DROP SCHEMA IF EXISTS {schema} CASCADE; \
              CREATE SCHEMA {schema}; \
-             CREATE TABLE {table} (LIKE {live} INCLUDING ALL); \
-             CREATE TABLE {schema}.progress (position bigint NOT NULL, frontier bytea, built_by text)"
+             CREATE TABLE {table} (LIKE {live} INCLUDING ALL EXCLUDING INDEXES); \
+             CREATE TABLE {schema}.progress (position bigint NOT NULL, frontier bytea, built_by text); {}",
+            keys.join("; ")
         );
         transaction.execute(statements.as_str()).await?;
         sqlx::query(&format!("INSERT INTO {schema}.progress VALUES (0, NULL, $1)"))
@@ -79,6 +104,43 @@ impl Beside {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await
+    }
+
+    /// Gives the table every index of the live one that it does not have yet, each under the same name and for good; two at a time, the
+    /// second on a connection with `options`.
+    pub(super) async fn add_indexes(&self, connection: &mut PgConnection, options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+        let (table, live) = (self.table(), Tables::live().of(self.name));
+        // What stands before USING is about the live table.
+        let indexes: Vec<String> = sqlx::query_scalar(
+            "SELECT format('CREATE %sINDEX %I ON %s%s', CASE WHEN indisunique THEN 'UNIQUE ' ELSE '' END, relname, $2, \
+             substring(pg_get_indexdef(indexrelid) FROM ' USING .*')) \
+             FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = $1::regclass \
+             AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u')) \
+             AND relname NOT IN (SELECT built.relname FROM pg_index AS built_index JOIN pg_class AS built ON built.oid = indexrelid \
+             WHERE built_index.indrelid = $2::regclass) ORDER BY relname",
+        )
+        .bind(&live)
+        .bind(&table)
+        .fetch_all(&mut *connection)
+        .await?;
+        let left = Mutex::new(indexes);
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let here = async {
+            while let Some(index) = next() {
+                connection.execute(index.as_str()).await?;
+            }
+            Ok(())
+        };
+        let there = async {
+            let Some(first) = next() else { return Ok(()) };
+            let mut connection = PgConnection::connect_with(options).await?;
+            connection.execute(first.as_str()).await?;
+            while let Some(index) = next() {
+                connection.execute(index.as_str()).await?;
+            }
+            connection.close().await
+        };
+        tokio::try_join!(here, there).map(drop)
     }
 
     /// Writes down how far the tables are, in the transaction that brings them there.

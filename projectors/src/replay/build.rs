@@ -1,12 +1,13 @@
 //! Folding the log into tables that nobody reads yet.
 
-use event_store::JetStreamEventStore;
+use std::collections::BTreeSet;
+
 use sqlx::{Connection, PgConnection};
 
 use super::beside::Beside;
 use crate::{
     failure::Failure,
-    feed::{Feed, Source},
+    feed::Feed,
     progress::Progress,
     read_models::{ApplyError, Checkpoint, ReadModel},
 };
@@ -25,6 +26,8 @@ pub(super) struct Build<'a, M> {
     beside: &'a Beside,
     feed: Feed,
     progress: Progress,
+    /// Events that were skipped, and are again.
+    skips: BTreeSet<u64>,
     /// What is committed in the tables.
     saved: Checkpoint,
 }
@@ -34,12 +37,14 @@ impl<'a, M: ReadModel> Build<'a, M> {
     pub(super) fn start(
         mut model: M,
         beside: &'a Beside,
-        store: JetStreamEventStore,
+        feed: Feed,
+        progress: Progress,
+        skips: BTreeSet<u64>,
         checkpoint: &Checkpoint,
     ) -> Result<Self, Failure> {
         model.resume(checkpoint).map_err(failed::<M>)?;
-        let progress = Progress::new(format!("rebuilding {}", M::NAME), checkpoint.position);
-        Ok(Self { model, beside, feed: Feed::new(Source::Log(store), BULK_EVENTS_MAX), progress, saved: checkpoint.clone() })
+        progress.begin_at(checkpoint.position);
+        Ok(Self { model, beside, feed, progress, skips, saved: checkpoint.clone() })
     }
 
     /// The last event that is folded in.
@@ -88,7 +93,7 @@ impl<'a, M: ReadModel> Build<'a, M> {
         let missing = usize::try_from(target - position).unwrap_or(usize::MAX);
         self.feed.wait(position).await.map_err(|gap| Failure::Integrity(gap.reason))?;
         let messages = self.feed.at_hand(position, missing.min(BULK_EVENTS_MAX));
-        let folded = self.model.fold(connection, self.beside.tables(), messages).await.map_err(failed::<M>)?;
+        let folded = self.model.fold_but(connection, self.beside.tables(), messages, &self.skips).await.map_err(failed::<M>)?;
         if let Some(halt) = folded.halt {
             return Err(Failure::Other { doing: format!("rebuild {}", M::NAME), cause: halt.to_string().into() });
         }

@@ -1,5 +1,6 @@
 //! Comparing the tables that were built with the live ones, row by row.
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use futures::TryStreamExt;
 use read_store::projections::ProjectionName;
 use serde::Serialize;
@@ -10,11 +11,11 @@ use super::build::Build;
 use crate::{
     checkpoints,
     failure::Failure,
-    read_models::{ReadModel, Tables},
+    read_models::{Checkpoint, ReadModel, Tables},
 };
 
-/// Most differences that are listed; the rest is counted.
-pub const DIFFERENCES_MAX: usize = 1_000;
+/// Most differing rows that are listed; the rest is counted.
+pub const DIFFERENCES_MAX: usize = 100_000;
 
 const DOING: &str = "compare the read models";
 
@@ -36,8 +37,20 @@ pub struct Difference {
     pub key: String,
     /// How it differs.
     pub kind: DifferenceKind,
-    /// The columns that differ; of the payload, its fields, as `payload.status`. No values, since they may be personal.
-    pub columns: Vec<String>,
+    /// The columns that differ, of a changed row.
+    pub columns: Vec<ColumnDifference>,
+}
+
+/// A column that differs, with both values as Postgres writes them, or null. The payload is told field by field, as `payload.status`,
+/// with both values as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ColumnDifference {
+    /// Which column.
+    pub column: String,
+    /// What the live table has.
+    pub live: Option<String>,
+    /// What a replay gives.
+    pub replayed: Option<String>,
 }
 
 /// How a row differs.
@@ -75,7 +88,9 @@ pub(super) async fn compare<M: ReadModel>(connection: &mut PgConnection, build: 
     let (live_table, table) = (Tables::live().of(M::NAME), build.beside().table());
     let mut comparison = compare_tables(&mut snapshot, M::NAME, &live_table, &table).await.map_err(Failure::postgres(DOING))?;
     if build.checkpoint().frontier != live.frontier {
-        let columns = vec!["frontier".to_owned()];
+        let frontier = |checkpoint: &Checkpoint| checkpoint.frontier.as_ref().map(|frontier| BASE64.encode(frontier));
+        let column = "frontier".to_owned();
+        let columns = vec![ColumnDifference { column, live: frontier(&live), replayed: frontier(&build.checkpoint()) }];
         comparison.add(Difference { key: String::new(), kind: DifferenceKind::Changed, columns });
     }
     snapshot.rollback().await.map_err(Failure::postgres(DOING))?;
@@ -103,7 +118,7 @@ async fn compare_tables(
     let mut comparison = Comparison { rows: rows.unsigned_abs(), ..Comparison::default() };
     let mut found = sqlx::query(&sql).fetch(snapshot);
     while let Some(row) = found.try_next().await? {
-        if let Some(difference) = difference(&row)? {
+        if let Some(difference) = difference(&row, &columns)? {
             comparison.add(difference);
         }
     }
@@ -121,28 +136,32 @@ async fn columns(connection: &mut PgConnection, table: &str) -> Result<Vec<(Stri
     .await
 }
 
-/// The statement that gives every row that differs, with the names of the columns that do.
+/// The statement that gives every row that differs: its key, whether either table lacks it, and of each column whether it differs, with
+/// both values if it does.
 fn comparing(name: ProjectionName, columns: &[(String, bool)], live_table: &str, table: &str) -> String {
-    let (key, payload) = match name {
-        ProjectionName::Orders | ProjectionName::Inventory => ("view_id", "live.payload::text, built.payload::text"),
-        ProjectionName::Audit => ("position", "NULL::text, NULL::text"),
+    let key = match name {
+        ProjectionName::Orders | ProjectionName::Inventory => "view_id",
+        ProjectionName::Audit => "position",
     };
     let differs = |(column, is_json): &(String, bool)| {
         let cast = if *is_json { "::text" } else { "" };
         format!("live.{column}{cast} IS DISTINCT FROM built.{column}{cast}")
     };
-    let named: Vec<_> = columns.iter().map(|column| format!("CASE WHEN {} THEN '{}' END", differs(column), column.0)).collect();
+    let all = |value: &dyn Fn(&(String, bool)) -> String| columns.iter().map(value).collect::<Vec<_>>().join(", ");
     let any: Vec<_> = columns.iter().map(differs).collect();
     format!(
-        "SELECT COALESCE(live.{key}, built.{key})::text, live.{key} IS NULL, built.{key} IS NULL, array_remove(ARRAY[{}], NULL), {payload} \
+        "SELECT COALESCE(live.{key}, built.{key})::text, live.{key} IS NULL, built.{key} IS NULL, \
+         ARRAY[{}], ARRAY[{}]::text[], ARRAY[{}]::text[] \
          FROM {live_table} AS live FULL OUTER JOIN {table} AS built ON live.{key} = built.{key} \
          WHERE {} ORDER BY COALESCE(live.{key}, built.{key})",
-        named.join(", "),
+        all(&differs),
+        all(&|column| format!("CASE WHEN {} THEN live.{}::text END", differs(column), column.0)),
+        all(&|column| format!("CASE WHEN {} THEN built.{}::text END", differs(column), column.0)),
         any.join(" OR ")
     )
 }
 
-fn difference(row: &PgRow) -> Result<Option<Difference>, sqlx::Error> {
+fn difference(row: &PgRow, columns: &[(String, bool)]) -> Result<Option<Difference>, sqlx::Error> {
     let (key, is_missing, is_unexpected) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let kind = match (is_missing, is_unexpected) {
         (true, _) => DifferenceKind::Missing,
@@ -152,23 +171,38 @@ fn difference(row: &PgRow) -> Result<Option<Difference>, sqlx::Error> {
     if kind != DifferenceKind::Changed {
         return Ok(Some(Difference { key, kind, columns: Vec::new() }));
     }
-    let mut columns: Vec<String> = row.try_get(3)?;
-    if let Some(at) = columns.iter().position(|column| column == "payload") {
-        let fields = payload_fields(row.try_get(4)?, row.try_get(5)?);
-        columns.splice(at..=at, fields);
+    let differs: Vec<bool> = row.try_get(3)?;
+    let (live, replayed): (Vec<Option<String>>, Vec<Option<String>>) = (row.try_get(4)?, row.try_get(5)?);
+    let mut found = Vec::new();
+    for ((((column, is_json), differs), live), replayed) in columns.iter().zip(differs).zip(live).zip(replayed) {
+        match (differs, live, replayed) {
+            (false, ..) => {}
+            (true, Some(live), Some(replayed)) if *is_json => found.extend(fields(column, live, replayed)),
+            (true, live, replayed) => found.push(ColumnDifference { column: column.clone(), live, replayed }),
+        }
     }
     // Other blanks or another order of fields, as another build may write them, are no difference.
-    Ok((!columns.is_empty()).then_some(Difference { key, kind, columns }))
+    Ok((!found.is_empty()).then_some(Difference { key, kind, columns: found }))
 }
 
-/// The fields of two payloads that differ.
-fn payload_fields(live: &str, built: &str) -> Vec<String> {
+/// The fields of two JSON documents that differ.
+fn fields(column: &str, live: String, replayed: String) -> Vec<ColumnDifference> {
     let read = |text: &str| serde_json::from_str::<serde_json::Map<String, Value>>(text).ok();
-    let (Some(live), Some(built)) = (read(live), read(built)) else { return vec!["payload".to_owned()] };
-    let mut fields: Vec<_> = live.keys().chain(built.keys()).filter(|field| live.get(*field) != built.get(*field)).collect();
-    fields.sort_unstable();
-    fields.dedup();
-    fields.into_iter().map(|field| format!("payload.{field}")).collect()
+    let (Some(live), Some(replayed)) = (read(&live), read(&replayed)) else {
+        return vec![ColumnDifference { column: column.to_owned(), live: Some(live), replayed: Some(replayed) }];
+    };
+    let mut names: Vec<_> = live.keys().chain(replayed.keys()).filter(|name| live.get(*name) != replayed.get(*name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    let text = |document: &serde_json::Map<String, Value>, name: &str| document.get(name).map(Value::to_string);
+    let differing = names.into_iter();
+    differing
+        .map(|name| ColumnDifference {
+            column: format!("{column}.{name}"),
+            live: text(&live, name),
+            replayed: text(&replayed, name),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -177,8 +211,15 @@ mod tests {
 
     #[test]
     fn a_payload_differs_by_its_fields_and_not_by_its_spelling() {
-        assert_eq!(payload_fields(r#"{"a":1,"b":2}"#, r#"{ "b": 2, "a": 1 }"#), Vec::<String>::new());
-        assert_eq!(payload_fields(r#"{"a":1,"b":2}"#, r#"{"a":2,"c":1}"#), ["payload.a", "payload.b", "payload.c"]);
-        assert_eq!(payload_fields("nonsense", "{}"), ["payload"]);
+        let differing = |live: &str, replayed: &str| fields("payload", live.to_owned(), replayed.to_owned());
+        assert_eq!(differing(r#"{"a":1,"b":2}"#, r#"{ "b": 2, "a": 1 }"#), []);
+        let found = differing(r#"{"a":1,"b":[2]}"#, r#"{"a":"x","c":1}"#);
+        let found: Vec<_> =
+            found.iter().map(|field| (field.column.as_str(), field.live.as_deref(), field.replayed.as_deref())).collect();
+        assert_eq!(
+            found,
+            [("payload.a", Some("1"), Some("\"x\"")), ("payload.b", Some("[2]"), None), ("payload.c", None, Some("1"))]
+        );
+        assert_eq!(differing("nonsense", "{}")[0].column, "payload");
     }
 }

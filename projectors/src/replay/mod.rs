@@ -1,50 +1,51 @@
-//! `projectors replay`: a read model built anew from the log, beside the live one.
+//! `projectors replay`: read models built anew from the log, beside the live ones.
 //!
-//! The new tables grow in a schema of their own while queries read the old ones and the live projection goes on. Then one
-//! transaction either swaps them, together with the checkpoint, or (with `--verify`) compares them and changes nothing.
+//! The new tables grow in schemas of their own while queries read the old ones and the live projections go on. The log is read once,
+//! however many read models are rebuilt, each of them by a task and a connection of its own: events are folded in memory, rows are
+//! copied in bulk, and indexes made when all rows are there. Then one transaction either swaps a table, together with the checkpoint,
+//! or (with `--verify`) compares it and changes nothing.
 //!
 //! What is built is kept when the command is interrupted, and gone on with when the same program is started again; another build of
 //! it may fold differently, so that one begins anew.
 
+mod reading;
+
 mod beside;
 mod build;
+mod site;
 
 mod compare;
 mod swap;
 
 mod report;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use event_store::JetStreamEventStore;
 use read_store::projections::ProjectionName;
-use sqlx::{Connection, PgConnection, Row, postgres::PgConnectOptions};
-use tracing::info;
+use sqlx::postgres::PgConnectOptions;
+use tokio::task::JoinSet;
 
-pub use compare::{Comparison, DIFFERENCES_MAX, Difference, DifferenceKind};
-pub use report::{Report, render};
+pub use compare::{ColumnDifference, Comparison, DIFFERENCES_MAX, Difference, DifferenceKind};
+pub use report::{Report, render, render_abandoned};
 
-use self::{beside::Beside, build::Build};
-use crate::{
-    audit::merkle::Hash,
-    checkpoints,
-    failure::Failure,
-    read_models::{AuditTrail, Inventory, Orders, ReadModel},
-    settings::SERVICE,
-};
+use self::{reading::Reading, site::Site};
+use crate::{failure::Failure, progress::Board, settings::SERVICE};
 
 /// How long to wait for NATS before giving up, in seconds.
 const NATS_WAIT_S: u64 = 10;
-/// Most rows that a rebuild keeps in memory, so that an order's events need not load it each time.
-const CACHED_ROWS_MAX: usize = 50_000;
-/// First half of the advisory locks' keys, the letters "cont"; the second half is the projection's number.
-const LOCK_CLASS: i32 = 0x636f_6e74;
+/// Settings of the connections that build. What is not on disk yet when Postgres dies is built again, since rows and progress are
+/// committed together; only the swap waits for the disk. Sorting for an index may take so much memory.
+const BULK_SETTINGS: [(&str, &str); 2] = [("synchronous_commit", "off"), ("maintenance_work_mem", "256MB")];
 
 /// What becomes of the tables that were built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// They take the place of the live ones. Ends a halt, too.
     Swap,
+    /// They are built up to this position only, and take the place of the live ones, which go back to there if they were ahead. A live
+    /// projection goes on from there at once.
+    SwapAt(u64),
     /// They are compared with the live ones and dropped.
     Verify,
 }
@@ -65,92 +66,69 @@ impl Replayer {
         if tokio::time::timeout(Duration::from_secs(NATS_WAIT_S), ready).await.is_err() {
             return Err(Failure::Away(reason));
         }
-        Ok(Self { store, options })
+        Ok(Self { store, options: options.options(BULK_SETTINGS) })
     }
 
-    /// Rebuilds one read model. Can be dropped at any time; see the module about what is kept.
-    ///
-    /// Fails with [`Failure::Conflict`] while another replay of it runs, and with [`Failure::Integrity`] if the log does not agree
-    /// with what was recorded of it: then nothing is swapped.
+    /// Rebuilds one read model, as [`replay_all`](Self::replay_all) does.
     pub async fn replay(&self, name: ProjectionName, purpose: Purpose) -> Result<Report, Failure> {
-        let mut connection = PgConnection::connect_with(&self.options).await.map_err(Failure::postgres("connect to Postgres"))?;
-        lock(&mut connection, name).await?;
-        let report = match name {
-            ProjectionName::Orders => self.rebuild(&mut connection, Orders::new(CACHED_ROWS_MAX), purpose).await,
-            ProjectionName::Inventory => self.rebuild(&mut connection, Inventory::new(CACHED_ROWS_MAX), purpose).await,
-            ProjectionName::Audit => {
-                let recorded = last_recorded_head(&mut connection).await?;
-                self.rebuild(&mut connection, AuditTrail::rebuilt(recorded), purpose).await
-            }
-        };
-        // The lock ends with the connection in any case, but only some time after the goodbye.
-        let _ = unlock(&mut connection, name).await;
-        let _ = connection.close().await;
-        report
+        let mut outcomes = self.replay_all(&[name], purpose).await?;
+        outcomes.pop().expect("there is one outcome for each read model")
     }
 
-    async fn rebuild<M: ReadModel>(&self, connection: &mut PgConnection, model: M, purpose: Purpose) -> Result<Report, Failure> {
-        let started = Instant::now();
-        let live = checkpoints::peek(&mut *connection, M::NAME).await.map_err(Failure::postgres("read the live checkpoint"))?;
-        // Asked after the read model, which may be moving on.
-        let head = self.store.head().await.map_err(Failure::other("ask the log how far it is"))?;
-        if live.position > head {
-            return Err(Failure::Integrity(format!(
-                "{} is at position {} and the log ends at {head}: this is not the log that it was built from",
-                M::NAME,
-                live.position
-            )));
+    /// Rebuilds read models side by side. Can be dropped at any time; see the module about what is kept. Returns what became of each,
+    /// in the order of `names`: one that fails does not stop the others, and is not swapped. It fails with [`Failure::Integrity`] if
+    /// the log does not agree with what was recorded of it.
+    ///
+    /// Fails as a whole, before anything is built, with [`Failure::Conflict`] while another replay of one of them runs, and with
+    /// [`Failure::Integrity`] if the log ends before a live read model.
+    pub async fn replay_all(&self, names: &[ProjectionName], purpose: Purpose) -> Result<Vec<Result<Report, Failure>>, Failure> {
+        let sites = self.prepare(names, purpose).await?;
+        let board = Board::default();
+        let mut reading = Reading::default();
+        let mut rebuilds = JoinSet::new();
+        for (index, site) in sites.into_iter().enumerate() {
+            let batches = reading.take(site.checkpoint().position, site.target());
+            let (store, board) = (self.store.clone(), board.clone());
+            rebuilds.spawn(async move { (index, site.rebuild(store, batches, &board).await) });
         }
-        let beside = Beside::of(M::NAME, purpose);
-        let checkpoint = beside.prepare(connection).await.map_err(Failure::postgres("prepare the tables to build"))?;
-        let resumed_from = checkpoint.position;
-        let mut build = Build::start(model, &beside, self.store.clone(), &checkpoint)?;
-        info!(projection = %M::NAME, head, resumed_from, "rebuilding {} from position {} of {head}", M::NAME, resumed_from + 1);
-
-        let comparison = match purpose {
-            Purpose::Swap => {
-                // To the end of the log: a halted projection is to get past what it stands before.
-                build.advance(connection, head).await?;
-                swap::swap(connection, &mut build).await?;
-                None
-            }
-            Purpose::Verify => {
-                build.advance(connection, live.position).await?;
-                let comparison = compare::compare(connection, &mut build).await?;
-                beside.discard(connection).await.map_err(Failure::postgres("drop what was built"))?;
-                Some(comparison)
-            }
-        };
-        let report = Report::new(M::NAME, resumed_from, build.position(), started.elapsed(), comparison);
-        info!(projection = %M::NAME, position = report.position, "{report}");
-        Ok(report)
+        // A task beside that of the connection, so that a message does not have to wake another thread.
+        let mut readings = JoinSet::new();
+        readings.spawn(reading.run(self.store.clone()));
+        let mut outcomes = Vec::with_capacity(names.len());
+        while let Some(joined) = rebuilds.join_next().await {
+            outcomes.push(joined.map_err(Failure::other("rebuild a read model"))?);
+        }
+        outcomes.sort_unstable_by_key(|(index, _)| *index);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
-}
 
-/// Keeps other replays of the read model out for as long as the connection lives.
-async fn lock(connection: &mut PgConnection, name: ProjectionName) -> Result<(), Failure> {
-    let is_locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
-        .bind(LOCK_CLASS)
-        .bind(name as i32)
-        .fetch_one(connection)
-        .await
-        .map_err(Failure::postgres("lock the read model against other replays"))?;
-    if is_locked { Ok(()) } else { Err(Failure::Conflict(format!("another replay of {name} is running"))) }
-}
+    /// Drops what interrupted replays of these read models have left. Returns of which there was something.
+    ///
+    /// Fails with [`Failure::Conflict`] while a replay of one of them runs.
+    pub async fn abandon(options: &PgConnectOptions, names: &[ProjectionName]) -> Result<Vec<ProjectionName>, Failure> {
+        let mut abandoned = Vec::new();
+        for name in names {
+            if site::abandon(options, *name).await? {
+                abandoned.push(*name);
+            }
+        }
+        Ok(abandoned)
+    }
 
-async fn unlock(connection: &mut PgConnection, name: ProjectionName) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT pg_advisory_unlock($1, $2)").bind(LOCK_CLASS).bind(name as i32).execute(connection).await?;
-    Ok(())
-}
-
-/// The last tree head that was signed: the log must still have it.
-async fn last_recorded_head(connection: &mut PgConnection) -> Result<Option<(u64, Hash)>, Failure> {
-    let row = sqlx::query("SELECT size, root FROM contrail.audit_checkpoints ORDER BY size DESC LIMIT 1")
-        .fetch_optional(connection)
-        .await
-        .map_err(Failure::postgres("read the signed checkpoints"))?;
-    let Some(row) = row else { return Ok(None) };
-    let (size, root): (i64, &[u8]) = (row.get("size"), row.get("root"));
-    let root = root.try_into().map_err(|_| Failure::Integrity(format!("the recorded root of {size} events is no hash")))?;
-    Ok(Some((size.unsigned_abs(), root)))
+    /// Locks every one of them before anything is built of any.
+    async fn prepare(&self, names: &[ProjectionName], purpose: Purpose) -> Result<Vec<Site>, Failure> {
+        let mut sites = Vec::with_capacity(names.len());
+        for name in names {
+            match Site::prepare(&self.options, &self.store, *name, purpose).await {
+                Ok(site) => sites.push(site),
+                Err(failure) => {
+                    for site in sites {
+                        site.leave().await;
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(sites)
+    }
 }

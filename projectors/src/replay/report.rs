@@ -7,8 +7,11 @@ use read_store::projections::ProjectionName;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Comparison;
+use super::{Comparison, Difference};
 use crate::output::Output;
+
+/// Most characters of a value in a table.
+const VALUE_CHARS_MAX: usize = 60;
 
 /// What one replay did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -75,9 +78,21 @@ pub fn render(reports: &[Report], output: Output) -> String {
             let mut text = table(["projection", "position", "events", "seconds", "events/s", "result"], reports.iter().map(row));
             let differences: Vec<_> = reports.iter().flat_map(differences).collect();
             if !differences.is_empty() {
-                text = format!("{text}\n{}", table(["projection", "row", "difference", "columns"], differences));
+                text = format!("{text}\n{}", table(["table", "row", "difference", "column", "live", "replayed"], differences));
             }
             text
+        }
+    }
+}
+
+/// What the command prints of the replays that were abandoned.
+pub fn render_abandoned(abandoned: &[ProjectionName], output: Output) -> String {
+    match output {
+        Output::Json => json!({ "abandoned": abandoned }).to_string(),
+        Output::Table if abandoned.is_empty() => "no interrupted replay has left anything".to_owned(),
+        Output::Table => {
+            let names: Vec<_> = abandoned.iter().map(|name| name.as_str()).collect();
+            format!("dropped what interrupted replays of {} had left", names.join(", "))
         }
     }
 }
@@ -98,12 +113,37 @@ fn row(report: &Report) -> [String; 6] {
     ]
 }
 
-fn differences(report: &Report) -> impl Iterator<Item = [String; 4]> {
-    let differences = report.comparison.iter().flat_map(|comparison| &comparison.differences);
-    differences.map(|difference| {
-        let key = if difference.key.is_empty() { "(checkpoint)" } else { &difference.key };
-        [report.projection.to_string(), key.to_owned(), difference.kind.as_str().to_owned(), difference.columns.join(", ")]
-    })
+fn differences(report: &Report) -> Vec<[String; 6]> {
+    let Some(comparison) = &report.comparison else { return Vec::new() };
+    let name = report.projection.to_string();
+    let mut rows = Vec::new();
+    for Difference { key, kind, columns } in &comparison.differences {
+        let key = if key.is_empty() { "(checkpoint)" } else { key };
+        let row = |column: &str, live: Option<&str>, replayed: Option<&str>| {
+            [name.clone(), key.to_owned(), kind.as_str().to_owned(), column.to_owned(), shortened(live), shortened(replayed)]
+        };
+        rows.extend(
+            columns.iter().map(|differing| row(&differing.column, differing.live.as_deref(), differing.replayed.as_deref())),
+        );
+        if columns.is_empty() {
+            rows.push(row("", None, None));
+        }
+    }
+    let listed = comparison.differences.len() as u64;
+    if comparison.differing > listed {
+        let rest = format!("and {} rows more", comparison.differing - listed);
+        rows.push([name, rest, String::new(), String::new(), String::new(), String::new()]);
+    }
+    rows
+}
+
+/// A value as it fits a table; `--output json` has all of it.
+fn shortened(value: Option<&str>) -> String {
+    let Some(value) = value else { return String::new() };
+    match value.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
 }
 
 fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {

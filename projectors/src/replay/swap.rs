@@ -23,14 +23,20 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 const DOING: &str = "swap the read model";
 
-/// Swaps tables and checkpoint in one transaction. No event is lost or doubled: the live projection waits for the row that this
-/// locks first, and finds the new position in it, and the new tables, when it gets the row.
-pub(super) async fn swap<M: ReadModel>(connection: &mut PgConnection, build: &mut Build<'_, M>) -> Result<(), Failure> {
+/// Swaps tables and checkpoint in one transaction, once the tables are where the live ones are, or at `end` if there is one. No event is
+/// lost or doubled: the live projection waits for the row that this locks first, and finds the new position in it, and the new tables,
+/// when it gets the row.
+pub(super) async fn swap<M: ReadModel>(
+    connection: &mut PgConnection,
+    build: &mut Build<'_, M>,
+    head: u64,
+    end: Option<u64>,
+) -> Result<(), Failure> {
     for attempt in 1..=ATTEMPTS_MAX {
         // Most of what came in meanwhile is caught up with here, so that the live projection stands still for a moment only.
         let live = checkpoints::peek(&mut *connection, M::NAME).await.map_err(Failure::postgres(DOING))?;
-        build.advance(connection, live.position).await?;
-        match try_swap(connection, build).await? {
+        build.advance(connection, end.unwrap_or(live.position)).await?;
+        match try_swap(connection, build, head, end).await? {
             Attempt::Swapped => return Ok(()),
             Attempt::TableIsRead => {
                 build.roll_back()?;
@@ -47,20 +53,26 @@ enum Attempt {
     TableIsRead,
 }
 
-async fn try_swap<M: ReadModel>(connection: &mut PgConnection, build: &mut Build<'_, M>) -> Result<Attempt, Failure> {
+async fn try_swap<M: ReadModel>(
+    connection: &mut PgConnection,
+    build: &mut Build<'_, M>,
+    head: u64,
+    end: Option<u64>,
+) -> Result<Attempt, Failure> {
     let (live_table, table) = (Tables::live().of(M::NAME), build.beside().table());
     connection.execute(format!("ANALYZE {table}").as_str()).await.map_err(Failure::postgres(DOING))?;
 
     // Dropped without a commit, the transaction is rolled back.
     let mut transaction = connection.begin().await.map_err(Failure::postgres(DOING))?;
-    let timeout = format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}");
-    transaction.execute(timeout.as_str()).await.map_err(Failure::postgres(DOING))?;
-    let live = match checkpoints::lock(&mut transaction, M::NAME).await {
+    // Of all transactions of a replay this is the one that must be on disk once it is committed, with all that it rests on.
+    let settings = format!("SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}");
+    transaction.execute(settings.as_str()).await.map_err(Failure::postgres(DOING))?;
+    let (live, _) = match checkpoints::lock(&mut transaction, M::NAME).await {
         Err(error) if is_lock_timeout(&error) => return Ok(Attempt::TableIsRead),
         locked => locked.map_err(Failure::postgres(DOING))?,
     };
     // From here on the live projection stands still.
-    tokio::time::timeout(CATCH_UP_TIMEOUT, build.advance_within(&mut transaction, live.position))
+    tokio::time::timeout(CATCH_UP_TIMEOUT, build.advance_within(&mut transaction, end.unwrap_or(live.position)))
         .await
         .map_err(|_| Failure::Away("the log does not deliver the last events".to_owned()))??;
     match transaction.execute(format!("LOCK TABLE {live_table} IN ACCESS EXCLUSIVE MODE").as_str()).await {
@@ -72,7 +84,7 @@ async fn try_swap<M: ReadModel>(connection: &mut PgConnection, build: &mut Build
         .map_err(Failure::postgres("grant on the new table what was granted on the old"))?;
     exchange(&mut transaction, &live_table, &table, build.beside().tables().schema()).await?;
     let checkpoint = build.checkpoint();
-    let standing = Standing { checkpoint: &checkpoint, head: checkpoint.position, halt: None };
+    let standing = Standing { checkpoint: &checkpoint, head, halt: None };
     let has_moved =
         checkpoints::advance(&mut transaction, M::NAME, live.position, &standing).await.map_err(Failure::postgres(DOING))?;
     if !has_moved {

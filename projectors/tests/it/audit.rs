@@ -6,7 +6,7 @@ use std::{
 use projectors::{
     audit::{
         checkpoint::Checkpoint,
-        export::{self, Destination, Exported},
+        export::{self, Destination, Exported, Filter, Format, Request},
         key::Signer,
         merkle::{Frontier, leaf_hash},
         verify::{self, Fault, Verdict},
@@ -16,8 +16,9 @@ use projectors::{
 use read_store::projections::ProjectionName;
 use telemetry::exit::Exit;
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
-use crate::world::World;
+use crate::{story::Teller, world::World};
 
 /// A log of some orders, applied to the trail and exported.
 struct Trail {
@@ -41,8 +42,12 @@ impl Trail {
     }
 
     async fn export(&self, to_position: Option<u64>) -> Result<Exported, Failure> {
-        let destination = Destination::File(self.file());
-        export::export(&self.world.pool, &self.world.signer, &destination, None, to_position).await
+        self.export_by(&self.world.signer, Filter { to_position, ..Filter::default() }).await
+    }
+
+    async fn export_by(&self, signer: &Signer, filter: Filter) -> Result<Exported, Failure> {
+        let request = Request { filter, ..Request::all(Destination::File(self.file())) };
+        export::export(&self.world.pool, signer, &request).await
     }
 
     fn verify(&self) -> Verdict {
@@ -64,7 +69,9 @@ impl Trail {
 }
 
 fn verify(file: &Path, signer: &Signer) -> Verdict {
-    verify::verify(file, &export::checkpoint_path(file), &signer.verifier_key()).unwrap()
+    let proofs = export::proof_path(file);
+    let proofs = proofs.exists().then_some(proofs);
+    verify::verify(file, &export::checkpoint_path(file), proofs.as_deref(), &signer.verifier_key()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,6 +155,129 @@ async fn each_kind_of_tampering_is_told_apart() {
     assert_eq!(inserted.0, Fault::Extra);
 }
 
+/// Exports that leave events out, each with how many of 30 orders' events it has.
+fn filters() -> Vec<(Filter, u64)> {
+    let all = Filter::default;
+    let at = |second: i64| Some(OffsetDateTime::from_unix_timestamp(1_790_000_000 + second).unwrap());
+    let order = Teller::order_id(3).to_string();
+    vec![
+        (Filter { aggregate_type: Some("order".to_owned()), ..all() }, 150),
+        (Filter { aggregate_id: Some(order), ..all() }, 6),
+        (Filter { event_type: Some("contrail.payment.captured.v1".to_owned()), ..all() }, 30),
+        (Filter { correlation_id: Some("story".to_owned()), from_position: Some(2), ..all() }, 299),
+        (Filter { actor: Some("customer:c-42' OR true --".to_owned()), ..all() }, 0),
+        (Filter { after: at(10), before: at(12), ..all() }, 20),
+        (Filter { from_position: Some(257), to_position: Some(290), ..all() }, 34),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partial_export_has_a_proof_of_each_line() {
+    let trail = Trail::new(30).await;
+    for (filter, events) in filters() {
+        let exported = trail.export_by(&trail.world.signer, filter.clone()).await.unwrap();
+        assert_eq!((exported.events, exported.size), (events, filter.to_position.unwrap_or(trail.end)), "{filter:?}");
+        let verdict = trail.verify();
+        assert_eq!((verdict.verified, verdict.lines, verdict.root), (true, events, Some(exported.root)), "{filter:?}");
+        let lines = fs::read_to_string(trail.file()).unwrap();
+        let proofs = fs::read_to_string(export::proof_path(&trail.file())).unwrap();
+        assert_eq!((lines.lines().count(), proofs.lines().count()), (lines.lines().count(), lines.lines().count()));
+    }
+    // Proofs of an earlier export do not stay beside a whole one.
+    trail.export(None).await.unwrap();
+    assert!(!export::proof_path(&trail.file()).exists() && trail.verify().verified);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_tampering_with_a_partial_export_is_told_apart() {
+    let trail = Trail::new(6).await;
+    let filter = Filter { aggregate_type: Some("order".to_owned()), ..Filter::default() };
+    let found = async |tamper: &dyn Fn(&mut Vec<String>), file: PathBuf| {
+        trail.export_by(&trail.world.signer, filter.clone()).await.unwrap();
+        let mut lines: Vec<String> = fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect();
+        tamper(&mut lines);
+        lines.push(String::new());
+        fs::write(&file, lines.join("\n")).unwrap();
+        let finding = trail.verify().finding.expect("it was tampered with");
+        (finding.fault, finding.line)
+    };
+    let in_file = async |tamper: &dyn Fn(&mut Vec<String>)| found(tamper, trail.file()).await;
+    let in_proofs = async |tamper: &dyn Fn(&mut Vec<String>)| found(tamper, export::proof_path(&trail.file())).await;
+    assert_eq!(in_file(&|lines| lines[4] = lines[4].replace("test", "tost")).await, (Fault::Altered, Some(5)));
+    assert_eq!(in_file(&|lines| drop(lines.remove(4))).await, (Fault::Missing, Some(5)));
+    assert_eq!(in_file(&|lines| drop(lines.pop())).await, (Fault::Missing, Some(30)));
+    assert_eq!(in_file(&|lines| lines.swap(4, 9)).await, (Fault::Reordered, Some(5)));
+    assert_eq!(in_file(&|lines| lines.insert(4, lines[3].clone())).await, (Fault::Extra, Some(5)));
+    assert_eq!(in_proofs(&|lines| lines[4] = "{}".to_owned()).await, (Fault::Altered, Some(5)));
+    assert_eq!(in_proofs(&|lines| lines[4] = lines[4].replace("[\"", "[\"AAAA")).await, (Fault::Altered, Some(5)));
+    assert_eq!(in_proofs(&|lines| drop(lines.remove(4))).await, (Fault::Extra, Some(5)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_csv_are_the_events_and_no_formulas() {
+    let trail = Trail::new(2).await;
+    let request = Request { format: Format::Csv, ..Request::all(Destination::File(trail.file())) };
+    export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+    let mut reader = csv::Reader::from_path(trail.file()).unwrap();
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let header: Vec<_> = reader.headers().unwrap().iter().map(str::to_owned).collect();
+    assert_eq!(header[..3], ["position", "leaf", "event_id"]);
+    let column = |name: &str| header.iter().position(|header| header == name).unwrap_or_else(|| panic!("{name}"));
+    trail.export(None).await.unwrap();
+    let lines = fs::read_to_string(trail.file()).unwrap();
+    assert_eq!(rows.len(), lines.lines().count());
+    for (row, (line, position)) in rows.iter().zip(lines.lines().zip(1..)) {
+        let leaf = leaf_hash(line.as_bytes()).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        assert_eq!(
+            (&row[column("position")], &row[column("bytes")], &row[column("leaf")]),
+            (&*format!("{position}"), line, &*leaf)
+        );
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(
+            (&row[column("event_id")], &row[column("type")]),
+            (event["id"].as_str().unwrap(), event["type"].as_str().unwrap())
+        );
+        assert!(row[column("time")].ends_with(".000000Z"), "{row:?}");
+    }
+}
+
+/// What a stranger thinks of the file, who has Python and nothing of ours.
+fn independent_verdict(trail: &Trail) -> (Option<i32>, String) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/e2e/independent/verify_export.py");
+    let mut command = std::process::Command::new("python3");
+    let output = command.arg(script).arg(trail.file()).arg("--key").arg(trail.world.signer.verifier_key().to_string()).output();
+    let output = output.expect("python3 is there");
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_independent_program_comes_to_the_same_verdicts() {
+    let trail = Trail::new(30).await;
+    let partial = filters().into_iter().map(|(filter, _)| filter);
+    for filter in partial.chain([Filter::default(), Filter { to_position: Some(77), ..Filter::default() }]) {
+        trail.export_by(&trail.world.signer, filter.clone()).await.unwrap();
+        let (code, said) = independent_verdict(&trail);
+        assert_eq!(code, Some(0), "{filter:?}: {said}");
+        let original = fs::read(trail.file()).unwrap();
+        if original.is_empty() {
+            continue;
+        }
+        let lines: Vec<&[u8]> = original.split_inclusive(|byte| *byte == b'\n').collect();
+        let middle = lines.len() / 2;
+        let dropped = [&lines[..middle], &lines[middle + 1..]].concat().concat();
+        let doubled = [&lines[..=middle], &lines[middle..]].concat().concat();
+        let mut swapped = lines.clone();
+        swapped.swap(middle, 0);
+        let mut changed = original.clone();
+        changed[original.len() / 2] ^= 1;
+        for tampered in [dropped, doubled, swapped.concat(), changed] {
+            fs::write(trail.file(), tampered).unwrap();
+            let (code, said) = independent_verdict(&trail);
+            assert_eq!((code, trail.verify().verified), (Some(5), false), "{filter:?}: {said}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn any_changed_byte_of_the_file_is_found() {
     let trail = Trail::new(1).await;
@@ -171,8 +301,7 @@ async fn a_wrong_signature_is_told_apart() {
     assert_eq!(verify(&trail.file(), &stranger).finding.unwrap().fault, Fault::WronglySigned);
 
     // Somebody exports less and signs that with a key of their own.
-    let destination = Destination::File(trail.file());
-    export::export(&trail.world.pool, &stranger, &destination, None, Some(4)).await.unwrap();
+    trail.export_by(&stranger, Filter { to_position: Some(4), ..Filter::default() }).await.unwrap();
     assert_eq!(trail.verify().finding.unwrap().fault, Fault::WronglySigned);
 
     trail.export(None).await.unwrap();
@@ -183,7 +312,7 @@ async fn a_wrong_signature_is_told_apart() {
     fs::write(&path, b"\xff").unwrap();
     assert_eq!(trail.verify().finding.unwrap().fault, Fault::WronglySigned);
     fs::remove_file(&path).unwrap();
-    let missing = verify::verify(&trail.file(), &path, &trail.world.signer.verifier_key()).unwrap_err();
+    let missing = verify::verify(&trail.file(), &path, None, &trail.world.signer.verifier_key()).unwrap_err();
     assert_eq!(missing.exit(), Exit::NotFound);
 }
 

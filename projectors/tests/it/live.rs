@@ -2,9 +2,13 @@ use std::time::Duration;
 
 use domain::{order::Order, stock::Stock};
 use local_stack::testing;
-use projectors::audit::{
-    checkpoint::Checkpoint,
-    merkle::{Frontier, leaf_hash},
+use projectors::{
+    audit::{
+        checkpoint::Checkpoint,
+        merkle::{Frontier, leaf_hash},
+    },
+    replay::Purpose,
+    skips,
 };
 use read_store::{
     notices::{self, Notice},
@@ -13,6 +17,8 @@ use read_store::{
     views::{OrderView, StockView},
 };
 use sqlx::{Row, postgres::PgListener, types::Json};
+use telemetry::exit::Exit;
+use uuid::Uuid;
 
 use crate::{
     story::{EVENTS_PER_ORDER, Teller, context},
@@ -166,25 +172,78 @@ async fn an_event_of_an_unknown_type_halts_its_projection_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_halted_projection_goes_on_once_it_is_moved_past_the_event() {
+async fn bytes_that_are_no_event_halt_the_projection_under_whose_subject_they_stand() {
     let world = World::new().await;
     let poisoned = world.poison("events.stock.TEA-1", "nonsense").await;
+    let mislaid = r#"{"specversion":"1.0","id":"0190a8f4-0000-7000-8000-000000000001","type":"contrail.stock.received.v1","source":"/test","subject":"SKU-0","time":"2026-11-20T12:00:00Z","datacontenttype":"application/json","aggregatetype":"stock","sequence":"1","correlationid":"c","data":{"quantity":1,"reference":"r","received_at":"2026-11-20T12:00:00Z"}}"#;
+    let mislaid = world.poison("events.order.x", mislaid).await;
     let end = world.teller().tell(2).await;
     let running = world.run().await;
-    for name in ProjectionName::ALL {
-        let what = format!("{name} to halt: of bytes that are no event nobody knows whom they concern");
-        eventually(&what, async || (world.projection(name).await.state == ProjectionState::Halted).then_some(())).await;
+    for (name, position) in [(ProjectionName::Inventory, poisoned), (ProjectionName::Orders, mislaid)] {
+        let halt = eventually(&format!("{name} to halt"), async || world.projection(name).await.halt).await;
+        assert_eq!(halt.position, position, "{halt:?}");
     }
+    world.reach(&[ProjectionName::Audit], end).await;
+    assert_eq!(world.count("SELECT count(*) FROM contrail.audit WHERE event_type = 'unreadable'").await, 1);
     world
         .execute(
-            "UPDATE contrail.projections SET position = 1, state = 'running', halt_position = NULL, halt_reason = NULL, \
-             halted_at = NULL WHERE name IN ('orders', 'inventory')",
+            "UPDATE contrail.projections SET position = 2, state = 'running', halt_position = NULL, halt_reason = NULL, \
+             halted_at = NULL WHERE state = 'halted'",
         )
         .await;
-    assert_eq!(poisoned, 1);
-    world.reach(&[ProjectionName::Orders, ProjectionName::Inventory], end).await;
-    assert_eq!(world.projection(ProjectionName::Audit).await.position, 0, "the trail cannot leave an event out");
+    world.reach(&ProjectionName::ALL, end).await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_skipped_is_skipped_for_good_and_stays_in_the_trail() {
+    let world = World::new().await;
+    let mut teller = world.teller();
+    let before = teller.tell(2).await;
+    let refused = skips::skip(&world.pool, ProjectionName::Orders, None, "none").await.unwrap_err();
+    assert_eq!(refused.exit(), Exit::Conflict, "{refused}");
+    // No event; an event of a type that nobody knows, and one that follows on it; a text that Postgres cannot hold.
+    let mut poisoned = vec![world.poison("events.stock.TEA-1", "nonsense\nin two lines").await];
+    for (version, event_type, correlation_id) in
+        [(4, "contrail.stock.stolen.v1", "c"), (5, "contrail.stock.received.v1", "c"), (6, "contrail.stock.received.v1", "a\u{0}b")]
+    {
+        let event = serde_json::json!({
+            "specversion": "1.0", "id": Uuid::from_u128(version), "type": event_type, "source": "/test", "subject": "SKU-0",
+            "time": "2026-11-20T12:00:00Z", "datacontenttype": "application/json", "aggregatetype": "stock",
+            "sequence": version.to_string(), "correlationid": correlation_id,
+            "data": {"quantity": 1, "reference": "r", "received_at": "2026-11-20T12:00:00Z"}
+        });
+        poisoned.push(world.poison("events.stock.SKU-0", &event.to_string()).await);
+    }
+    let [nonsense, stolen, _, unwritable] = poisoned[..] else { panic!("{poisoned:?}") };
+    let end = unwritable;
+
+    let running = world.run().await;
+    let halts_at = async |name, position| {
+        let what = format!("{name} to halt at {position}");
+        let halt = eventually(&what, async || world.projection(name).await.halt.filter(|halt| halt.position == position)).await;
+        let elsewhere = skips::skip(&world.pool, name, Some(before), "elsewhere").await.unwrap_err();
+        assert_eq!(elsewhere.exit(), Exit::Conflict, "{elsewhere}");
+        let skipped = skips::skip(&world.pool, name, Some(position), "a test put it there").await.unwrap();
+        assert_eq!((skipped.position, skipped.halt_reason), (position, halt.reason));
+    };
+    halts_at(ProjectionName::Inventory, nonsense).await;
+    halts_at(ProjectionName::Inventory, stolen).await;
+    halts_at(ProjectionName::Audit, nonsense).await;
+    halts_at(ProjectionName::Audit, unwritable).await;
+    world.reach(&ProjectionName::ALL, end).await;
+    eventually("the instance to be ready", async || running.is_ready().then_some(())).await;
+    running.stop().await;
+
+    let on_hand = "SELECT on_hand FROM contrail.inventory WHERE view_id = 'SKU-0' AND version = 6";
+    assert_eq!(world.count(on_hand).await, 3, "1 was left, 2 came in, and what was stolen is not known");
+    assert_eq!(world.count("SELECT count(*) FROM contrail.audit").await, end, "the trail lacks no event");
+    assert_eq!(world.count("SELECT count(*) FROM contrail.skips WHERE reason = 'a test put it there'").await, 4);
+    world.assert_all_agree().await;
+    for outcome in world.replayer().await.replay_all(&ProjectionName::ALL, Purpose::Swap).await.unwrap() {
+        assert_eq!(outcome.unwrap().position, end);
+    }
+    world.assert_all_agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,16 +2,27 @@ use std::time::Duration;
 
 use projectors::{
     failure::Failure,
-    replay::{DifferenceKind, Purpose},
+    replay::{ColumnDifference, Difference, DifferenceKind, Purpose, Replayer},
+    settings::BULK_POOL,
 };
 use read_store::{
+    pool,
     projections::{ProjectionName, ProjectionState},
     schema,
 };
 use sqlx::{Connection, PgConnection};
 use telemetry::exit::Exit;
 
-use crate::world::{World, eventually};
+use uuid::Uuid;
+
+use crate::{
+    story::EVENTS_PER_ORDER,
+    world::{World, eventually},
+};
+
+fn columns(difference: &Difference) -> Vec<&str> {
+    difference.columns.iter().map(|differing| differing.column.as_str()).collect()
+}
 
 const SCHEMAS: &str = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'contrail\\_%'";
 
@@ -97,11 +108,7 @@ async fn an_interrupted_replay_is_gone_on_with_and_a_reader_only_delays_the_swap
     {
         let replay = replayer.replay(ProjectionName::Orders, Purpose::Swap);
         tokio::pin!(replay);
-        let built = eventually("everything to be built", async || {
-            let sql = "SELECT position FROM contrail_replay_orders.progress";
-            let position: i64 = sqlx::query_scalar(sql).fetch_optional(&world.pool).await.ok()??;
-            (position.unsigned_abs() == end).then_some(())
-        });
+        let built = eventually("everything to be built", async || built_to(&world, end).await);
         tokio::select! {
             report = &mut replay => panic!("the reader holds the table, and still: {report:?}"),
             () = built => {}
@@ -137,6 +144,103 @@ async fn what_another_build_has_left_is_not_gone_on_with() {
         .await;
     let report = world.replayer().await.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
     assert_eq!((report.events, report.position), (end, end));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_read_models_are_rebuilt_from_one_reading_and_one_that_fails_stops_no_other() {
+    let world = World::new().await;
+    let mut teller = world.teller();
+    teller.tell(300).await;
+    let end = world.poison("events.order.x", &poison_order()).await;
+    let outcomes = world.replayer().await.replay_all(&ProjectionName::ALL, Purpose::Swap).await.unwrap();
+    let [orders, inventory, audit] = outcomes.try_into().unwrap();
+    assert_eq!(orders.unwrap_err().exit(), Exit::Failed);
+    for report in [inventory.unwrap(), audit.unwrap()] {
+        assert_eq!((report.events, report.position), (end, end));
+    }
+    assert_eq!(world.projection(ProjectionName::Orders).await.position, 0);
+    assert_eq!(world.count("SELECT count(*) FROM contrail.audit").await, end);
+    assert_eq!(world.verify(ProjectionName::Audit).await.differences, []);
+    assert_eq!(world.verify(ProjectionName::Inventory).await.differences, []);
+}
+
+/// A message whose attributes are those of an order's event, and whose data are not.
+fn poison_order() -> String {
+    let mut event = serde_json::json!({
+        "specversion": "1.0", "id": Uuid::nil(), "type": "contrail.order.placed.v1", "source": "/test", "subject": "x",
+        "time": "2026-11-20T12:00:00Z", "datacontenttype": "application/json", "aggregatetype": "order", "sequence": "1",
+        "correlationid": "story"
+    });
+    event["data"] = serde_json::json!({ "lines": "none" });
+    event.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_to_a_position_puts_the_read_model_back_to_there() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let end = world.teller().tell(30).await;
+    world.reach(&ProjectionName::ALL, end).await;
+    running.stop().await;
+    let replayer = world.replayer().await;
+    let failure = replayer.replay(ProjectionName::Orders, Purpose::SwapAt(end + 1)).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::TryAgain, "{failure}");
+    let to = 7 * EVENTS_PER_ORDER;
+    let outcomes = replayer.replay_all(&ProjectionName::ALL, Purpose::SwapAt(to)).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|report| report.position == to)), "{outcomes:?}");
+    for name in ProjectionName::ALL {
+        let projection = world.projection(name).await;
+        assert_eq!((projection.position, projection.lag()), (to, end - to));
+    }
+    assert_eq!(world.count("SELECT count(*) FROM contrail.orders").await, 7);
+    assert_eq!(world.count("SELECT count(*) FROM contrail.audit").await, to);
+    world.assert_all_agree().await;
+
+    // Who runs meanwhile goes on from there.
+    let running = world.run().await;
+    world.reach(&ProjectionName::ALL, end).await;
+    replayer.replay(ProjectionName::Orders, Purpose::SwapAt(to)).await.unwrap();
+    world.reach(&ProjectionName::ALL, end).await;
+    running.stop().await;
+    world.assert_all_agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_replay_has_left_can_be_abandoned() {
+    let world = World::new().await;
+    let end = world.teller().tell(5).await;
+    let replayer = world.replayer().await;
+    let mut reader = PgConnection::connect(world.database.url()).await.unwrap();
+    let mut reading = reader.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM contrail.orders").execute(&mut *reading).await.unwrap();
+    let options = pool::connect_options(world.database.url(), BULK_POOL).unwrap();
+    {
+        let replay = replayer.replay(ProjectionName::Orders, Purpose::Swap);
+        tokio::pin!(replay);
+        let built = eventually("everything to be built", async || built_to(&world, end).await);
+        tokio::select! {
+            report = &mut replay => panic!("the reader holds the table, and still: {report:?}"),
+            () = built => {}
+        }
+        let failure = Replayer::abandon(&options, &[ProjectionName::Orders]).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Conflict, "it runs: {failure}");
+    }
+    reading.rollback().await.unwrap();
+    let abandoned = eventually("the interrupted replay's connection to be gone", async || {
+        Replayer::abandon(&options, &ProjectionName::ALL).await.ok()
+    })
+    .await;
+    assert_eq!(abandoned, [ProjectionName::Orders]);
+    assert_eq!(world.count(SCHEMAS).await, 0);
+    assert_eq!(Replayer::abandon(&options, &ProjectionName::ALL).await.unwrap(), []);
+    assert_eq!(replayer.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap().events, end);
+}
+
+/// Whether an unfinished replay of the orders has built so much.
+async fn built_to(world: &World, position: u64) -> Option<()> {
+    let sql = "SELECT position FROM contrail_replay_orders.progress";
+    let built: i64 = sqlx::query_scalar(sql).fetch_optional(&world.pool).await.ok()??;
+    (built.unsigned_abs() == position).then_some(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,14 +339,16 @@ async fn verifying_finds_every_difference_and_changes_nothing() {
     let audit = world.verify(ProjectionName::Audit).await;
     assert_eq!((audit.rows, audit.differing), (end, 1));
     let changed = &audit.differences[0];
-    assert_eq!(
-        (changed.key.as_str(), changed.kind, changed.columns.as_slice()),
-        ("17", DifferenceKind::Changed, &["bytes".to_owned()][..])
-    );
+    assert_eq!((changed.key.as_str(), changed.kind, columns(changed).as_slice()), ("17", DifferenceKind::Changed, &["bytes"][..]));
+    let ColumnDifference { live: Some(live), replayed: Some(replayed), .. } = &changed.columns[0] else { panic!("{changed:?}") };
+    let differing = live.bytes().zip(replayed.bytes()).filter(|(live, replayed)| live != replayed).count();
+    assert_eq!((live.len(), differing), (replayed.len(), 1), "one digit of one byte: {changed:?}");
 
     let orders = world.verify(ProjectionName::Orders).await;
     assert_eq!((orders.rows, orders.differing), (20, 1));
-    assert_eq!(orders.differences[0].columns, ["payload.lines", "status"]);
+    assert_eq!(columns(&orders.differences[0]), ["payload.lines", "status"]);
+    let status = &orders.differences[0].columns[1];
+    assert_eq!((status.live.as_deref(), status.replayed.as_deref()), (Some("SHIPPED"), Some("DELIVERED")));
 
     let inventory = world.verify(ProjectionName::Inventory).await;
     let found: Vec<_> = inventory.differences.iter().map(|row| (row.key.as_str(), row.kind)).collect();

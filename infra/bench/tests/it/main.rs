@@ -12,6 +12,6 @@ use bench::{Benchmark, Options, Report};
 /// Runs the named cases once, as short as can be.
 fn quick(benchmark: Benchmark, cases: &[&str]) -> Report {
     let cases = cases.iter().map(ToString::to_string).collect();
-    let options = Options { runs: NonZeroUsize::MIN, quick: true, cases, orders: None, rate: None };
+    let options = Options { runs: NonZeroUsize::MIN, quick: true, cases, orders: None, events: None, rate: None };
     bench::run(benchmark, &options, std::future::pending()).unwrap().expect("nobody interrupted it")
 }

@@ -66,7 +66,7 @@ impl Log {
     fn fold(&self, violations: &mut Violations) -> LogFold {
         let mut fold = LogFold::default();
         for (event, position) in self.events.iter().zip(1..) {
-            let message = LogMessage::new(position, event.to_json().into(), 0);
+            let message = LogMessage { position, subject: "events.test.x".into(), bytes: event.to_json().into(), pending: 0 };
             fold.take(&message, violations).unwrap();
         }
         fold

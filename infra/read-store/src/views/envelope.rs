@@ -26,26 +26,31 @@ where
     })
 }
 
-/// What a view remembers of the last event that touched it.
-pub(super) struct Touch {
+/// Which event of an aggregate it is, and where and when it was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
     /// The aggregate's version after the event.
-    pub(super) version: u64,
-    position: Option<u64>,
-    time: Option<OffsetDateTime>,
+    pub version: u64,
+    /// Its place in the log.
+    pub position: u64,
+    /// When it was appended.
+    pub time: OffsetDateTime,
 }
 
-impl Touch {
+impl Stamp {
     pub(super) fn of<A: Aggregate>(envelope: &EventEnvelope<A>) -> Self {
+        let position = envelope.metadata.get(POSITION).and_then(|text| text.parse().ok());
+        let time = envelope.metadata.get(TIME).and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
         Self {
             version: envelope.sequence as u64,
-            position: envelope.metadata.get(POSITION).and_then(|text| text.parse().ok()),
-            time: envelope.metadata.get(TIME).and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok()),
+            position: position.unwrap_or_default(),
+            time: time.unwrap_or(OffsetDateTime::UNIX_EPOCH),
         }
     }
 
     /// Moves a view's position and time on; clocks of two machines may differ, so the time never goes back.
     pub(super) fn mark(&self, position: &mut u64, updated_at: &mut OffsetDateTime) {
-        *position = self.position.unwrap_or_default().max(*position);
-        *updated_at = self.time.unwrap_or(OffsetDateTime::UNIX_EPOCH).max(*updated_at);
+        *position = self.position.max(*position);
+        *updated_at = self.time.max(*updated_at);
     }
 }

@@ -10,7 +10,7 @@ use domain::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::envelope::Touch;
+use super::envelope::Stamp;
 
 /// The payload of a row of `contrail.orders`.
 ///
@@ -174,15 +174,15 @@ impl OrderView {
     }
 }
 
-impl View<Order> for OrderView {
-    fn update(&mut self, envelope: &EventEnvelope<Order>) {
-        let touch = Touch::of(envelope);
-        if touch.version <= self.version {
+impl OrderView {
+    /// Folds an event of the order itself in.
+    pub fn fold_order(&mut self, order_id: &str, event: &OrderEvent, stamp: &Stamp) {
+        if stamp.version <= self.version {
             return;
         }
-        match &envelope.payload {
+        match event {
             OrderEvent::Placed(placed) => {
-                self.order_id.clone_from(&envelope.aggregate_id);
+                order_id.clone_into(&mut self.order_id);
                 self.status = OrderStatus::Placed;
                 self.customer = CustomerView {
                     id: placed.customer.id.to_string(),
@@ -240,19 +240,17 @@ impl View<Order> for OrderView {
             // It has no place in the view yet; the order's history, from the audit trail, has every event.
             _ => {}
         }
-        self.version = touch.version;
-        touch.mark(&mut self.position, &mut self.updated_at);
+        self.version = stamp.version;
+        stamp.mark(&mut self.position, &mut self.updated_at);
     }
-}
 
-impl View<Payment> for OrderView {
-    fn update(&mut self, envelope: &EventEnvelope<Payment>) {
-        let touch = Touch::of(envelope);
+    /// Folds an event of its payment in.
+    pub fn fold_payment(&mut self, event: &PaymentEvent, stamp: &Stamp) {
         let payment = self.payment.get_or_insert_default();
-        if touch.version <= payment.version {
+        if stamp.version <= payment.version {
             return;
         }
-        match &envelope.payload {
+        match event {
             PaymentEvent::Captured(captured) => {
                 self.payment_status = PaymentStatus::Captured;
                 payment.payment_intent_id = Some(captured.payment_intent_id.clone());
@@ -272,27 +270,25 @@ impl View<Payment> for OrderView {
                 payment.refunded_at = Some(refunded.refunded_at);
             }
         }
-        payment.version = touch.version;
-        touch.mark(&mut self.position, &mut self.updated_at);
+        payment.version = stamp.version;
+        stamp.mark(&mut self.position, &mut self.updated_at);
     }
-}
 
-impl View<Notification> for OrderView {
-    fn update(&mut self, envelope: &EventEnvelope<Notification>) {
-        let touch = Touch::of(envelope);
-        let known = self.notifications.iter().position(|notification| notification.id == envelope.aggregate_id);
-        if known.is_some_and(|known| touch.version <= self.notifications[known].version) {
+    /// Folds an event of one of its notifications in.
+    pub fn fold_notification(&mut self, notification_id: &str, event: &NotificationEvent, stamp: &Stamp) {
+        let known = self.notifications.iter().position(|notification| notification.id == notification_id);
+        if known.is_some_and(|known| stamp.version <= self.notifications[known].version) {
             return;
         }
-        let (topic, channel, status, reason, at) = match &envelope.payload {
+        let (topic, channel, status, reason, at) = match event {
             NotificationEvent::Sent(sent) => (sent.topic, &sent.channel, Notification::Sent, None, sent.sent_at),
             NotificationEvent::Failed(failed) => {
                 (failed.topic, &failed.channel, Notification::Failed, Some(failed.reason.clone()), failed.failed_at)
             }
         };
         let notification = NotificationView {
-            id: envelope.aggregate_id.clone(),
-            version: touch.version,
+            id: notification_id.to_owned(),
+            version: stamp.version,
             topic,
             channel: channel.clone(),
             status,
@@ -303,6 +299,24 @@ impl View<Notification> for OrderView {
             Some(known) => self.notifications[known] = notification,
             None => self.notifications.push(notification),
         }
-        touch.mark(&mut self.position, &mut self.updated_at);
+        stamp.mark(&mut self.position, &mut self.updated_at);
+    }
+}
+
+impl View<Order> for OrderView {
+    fn update(&mut self, envelope: &EventEnvelope<Order>) {
+        self.fold_order(&envelope.aggregate_id, &envelope.payload, &Stamp::of(envelope));
+    }
+}
+
+impl View<Payment> for OrderView {
+    fn update(&mut self, envelope: &EventEnvelope<Payment>) {
+        self.fold_payment(&envelope.payload, &Stamp::of(envelope));
+    }
+}
+
+impl View<Notification> for OrderView {
+    fn update(&mut self, envelope: &EventEnvelope<Notification>) {
+        self.fold_notification(&envelope.aggregate_id, &envelope.payload, &Stamp::of(envelope));
     }
 }

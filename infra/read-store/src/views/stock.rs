@@ -5,7 +5,7 @@ use domain::stock::{Allocation, Stock, StockEvent};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::envelope::Touch;
+use super::envelope::Stamp;
 
 /// The payload of a row of `contrail.inventory`. The reservations behind `reserved` are not repeated here: their events hold them.
 ///
@@ -41,13 +41,13 @@ impl StockView {
     }
 }
 
-impl View<Stock> for StockView {
-    fn update(&mut self, envelope: &EventEnvelope<Stock>) {
-        let touch = Touch::of(envelope);
-        if touch.version <= self.version {
+impl StockView {
+    /// Folds an event of the stock in.
+    pub fn fold(&mut self, sku: &str, event: &StockEvent, stamp: &Stamp) {
+        if stamp.version <= self.version {
             return;
         }
-        match &envelope.payload {
+        match event {
             StockEvent::Received(received) => self.on_hand = self.on_hand.saturating_add(i64::from(received.quantity)),
             StockEvent::Adjusted(adjusted) => self.on_hand = self.on_hand.saturating_add(adjusted.delta),
             StockEvent::Reserved(reserved) => self.reserved = self.reserved.saturating_add(pieces(&reserved.allocations)),
@@ -59,10 +59,16 @@ impl View<Stock> for StockView {
             }
         }
         if self.version == 0 {
-            self.sku.clone_from(&envelope.aggregate_id);
+            sku.clone_into(&mut self.sku);
         }
-        self.version = touch.version;
-        touch.mark(&mut self.position, &mut self.updated_at);
+        self.version = stamp.version;
+        stamp.mark(&mut self.position, &mut self.updated_at);
+    }
+}
+
+impl View<Stock> for StockView {
+    fn update(&mut self, envelope: &EventEnvelope<Stock>) {
+        self.fold(&envelope.aggregate_id, &envelope.payload, &Stamp::of(envelope));
     }
 }
 

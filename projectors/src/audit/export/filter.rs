@@ -1,0 +1,85 @@
+//! Which events are exported.
+
+use sqlx::PgExecutor;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::trail::Columns;
+
+/// What an event has to be to be exported. What is `None` excludes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// At this position or later.
+    pub from_position: Option<u64>,
+    /// At this position or earlier.
+    pub to_position: Option<u64>,
+    /// Appended then or later.
+    pub after: Option<OffsetDateTime>,
+    /// Appended earlier than this.
+    pub before: Option<OffsetDateTime>,
+    /// Of this kind of aggregate.
+    pub aggregate_type: Option<String>,
+    /// Of the aggregate of this id.
+    pub aggregate_id: Option<String>,
+    /// Of this type.
+    pub event_type: Option<String>,
+    /// Asked for by this actor.
+    pub actor: Option<String>,
+    /// Of this story.
+    pub correlation_id: Option<String>,
+}
+
+impl Filter {
+    /// Whether it may leave out an event before its last position, so that the file alone does not have the root that was signed.
+    pub fn is_partial(&self) -> bool {
+        let Self { from_position, to_position, .. } = *self;
+        from_position.is_some_and(|position| position > 1) || *self != Self { from_position, to_position, ..Self::default() }
+    }
+
+    /// The statement that gives these columns of the events that are wanted after `after` and up to `to`, in the order of the log. COPY
+    /// takes no parameters, so the server itself quotes them.
+    pub(super) async fn statement(
+        &self,
+        executor: impl PgExecutor<'_>,
+        columns: Columns,
+        after: u64,
+        to: u64,
+    ) -> Result<String, sqlx::Error> {
+        let from = self.from_position.unwrap_or_default().saturating_sub(1).max(after);
+        let mut format = format!("SELECT {} FROM contrail.audit WHERE position > {from} AND position <= {to}", columns.names());
+        let time = |time: OffsetDateTime| time.format(&Rfc3339).ok();
+        let conditions = [
+            ("time >= %L::timestamptz", self.after.and_then(time)),
+            ("time < %L::timestamptz", self.before.and_then(time)),
+            ("aggregate_type = %L", self.aggregate_type.clone()),
+            ("aggregate_id = %L", self.aggregate_id.clone()),
+            ("event_type = %L", self.event_type.clone()),
+            ("actor = %L", self.actor.clone()),
+            ("correlation_id = %L", self.correlation_id.clone()),
+        ];
+        let mut values = Vec::new();
+        for (condition, value) in conditions {
+            if let Some(value) = value {
+                format.push_str(" AND ");
+                format.push_str(condition);
+                values.push(value);
+            }
+        }
+        format.push_str(" ORDER BY position");
+        sqlx::query_scalar("SELECT format($1, VARIADIC $2::text[])").bind(format).bind(values).fetch_one(executor).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_is_partial_if_something_before_its_end_may_be_missing() {
+        let whole = Filter::default();
+        assert!(!whole.is_partial());
+        assert!(!Filter { to_position: Some(3), ..whole.clone() }.is_partial());
+        assert!(!Filter { from_position: Some(1), ..whole.clone() }.is_partial());
+        assert!(Filter { from_position: Some(2), ..whole.clone() }.is_partial());
+        assert!(Filter { actor: Some("operator:o-1".to_owned()), ..whole }.is_partial());
+    }
+}

@@ -1,0 +1,343 @@
+//! `projectors audit export`: the trail as a file that anybody can check without us.
+//!
+//! The events of an export, with their positions and stored bytes, are in the file; beside it lies the signed checkpoint of the tree that
+//! they are leaves of. A whole export, from position 1 on, has every leaf, so that its root can be computed. Where events are left out,
+//! a third file has the proof of each that is there. Nothing is signed that does not fit what was recorded before.
+
+mod file;
+mod filter;
+mod formats;
+mod trail;
+
+use std::{
+    fmt,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use read_store::projections::ProjectionName;
+use serde::Serialize;
+use sqlx::{PgPool, Row};
+
+pub use filter::Filter;
+pub use formats::Format;
+
+use self::{
+    file::PartialFile,
+    formats::Sink,
+    trail::{Columns, TrailRow},
+};
+use super::{
+    checkpoint::Checkpoint,
+    key::Signer,
+    merkle::{Frontier, Hash, leaf_hash},
+    proof,
+    tiles::{TILE_LEAVES, Tiles},
+};
+use crate::{checkpoints, failure::Failure, progress::Progress, read_models::signed};
+
+/// Size of the output buffers, in bytes.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// What is to be exported, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Which events.
+    pub filter: Filter,
+    /// The shape of the file.
+    pub format: Format,
+    /// Where it goes.
+    pub destination: Destination,
+    /// Where the signed checkpoint goes; by default beside the file, and an export to standard output has none.
+    pub checkpoint: Option<PathBuf>,
+    /// Where the proofs of a partial export go; by default beside the file, and an export to standard output has none.
+    pub proof: Option<PathBuf>,
+}
+
+impl Request {
+    /// Everything, as JSON lines.
+    pub fn all(destination: Destination) -> Self {
+        Self { filter: Filter::default(), format: Format::Jsonl, destination, checkpoint: None, proof: None }
+    }
+}
+
+/// Where an export goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// A file, which appears only when it is complete; an older one is replaced.
+    File(PathBuf),
+}
+
+/// What was exported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exported {
+    /// How many events.
+    pub events: u64,
+    /// How many events the tree has that was signed.
+    pub size: u64,
+    /// Its root, in base64.
+    pub root: String,
+    /// The file, unless it went to standard output.
+    pub file: Option<PathBuf>,
+    /// The signed checkpoint beside it.
+    pub checkpoint: Option<PathBuf>,
+    /// The proofs beside it, if events were left out.
+    pub proof: Option<PathBuf>,
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let events = if self.events == 1 { "event" } else { "events" };
+        write!(f, "exported {} {events} of {} with the root {}", self.events, self.size, self.root)
+    }
+}
+
+/// The last signed checkpoint, as a signed note. [`Failure::NotFound`] before the first.
+pub async fn last_note(pool: &PgPool) -> Result<String, Failure> {
+    let note = sqlx::query_scalar("SELECT note FROM contrail.audit_checkpoints ORDER BY size DESC LIMIT 1");
+    let note = note.fetch_optional(pool).await.map_err(Failure::postgres("read the signed checkpoints"))?;
+    note.ok_or_else(|| Failure::NotFound("no checkpoint is signed yet".to_owned()))
+}
+
+/// The path of the checkpoint that belongs to an exported file.
+pub fn checkpoint_path(file: &Path) -> PathBuf {
+    file::with_suffix(file, ".checkpoint")
+}
+
+/// The path of the proofs that belong to an exported file.
+pub fn proof_path(file: &Path) -> PathBuf {
+    file::with_suffix(file, ".proof")
+}
+
+/// Exports what `request` asks for, of the trail up to its last position or to wherever the trail is. Takes a bounded amount of memory
+/// (and for a partial export 32 bytes for each 128 events of the trail), however long the trail is.
+///
+/// Fails with [`Failure::Integrity`] if the table is not what was recorded: then nothing is signed and no file appears.
+pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result<Exported, Failure> {
+    let expected = Expected::of(pool, request.filter.to_position).await?;
+    let (file, beside) = match &request.destination {
+        Destination::Stdout => (None, None),
+        Destination::File(path) => (Some(path.clone()), Some(path)),
+    };
+    let checkpoint = request.checkpoint.clone().or(beside.map(|path| checkpoint_path(path)));
+    let is_partial = request.filter.is_partial();
+    let proof = request.proof.clone().or(beside.map(|path| proof_path(path))).filter(|_| is_partial);
+
+    let partial = file.as_deref().map(PartialFile::create).transpose().map_err(cannot_write(file.as_deref()))?;
+    let out: Box<dyn Write + Send> = match &partial {
+        Some(partial) => Box::new(partial.file.try_clone().map_err(cannot_write(file.as_deref()))?),
+        None => Box::new(io::stdout()),
+    };
+    let mut sink = Sink::new(request.format, BufWriter::with_capacity(BUFFER_BYTES, out)).map_err(cannot_write(file.as_deref()))?;
+    let partial_proof = proof.as_deref().map(PartialFile::create).transpose().map_err(cannot_write(proof.as_deref()))?;
+    let mut proofs = partial_proof.as_ref().map(|partial| BufWriter::with_capacity(BUFFER_BYTES, &partial.file));
+
+    let (head, events) = if is_partial {
+        copy_part(pool, &request.filter, &expected, &mut sink, proofs.as_mut()).await?
+    } else {
+        copy_whole(pool, &expected, &mut sink).await?
+    };
+
+    sink.finish().map_err(cannot_write(file.as_deref()))?;
+    proofs.map_or(Ok(()), |mut proofs| proofs.flush()).map_err(cannot_write(proof.as_deref()))?;
+    // The file last, so that what it needs is there when it is.
+    partial_proof.map_or(Ok(()), PartialFile::complete).map_err(cannot_write(proof.as_deref()))?;
+    if let Some(path) = &checkpoint {
+        let write = || {
+            let partial = PartialFile::create(path)?;
+            (&partial.file).write_all(head.sign(signer).as_bytes())?;
+            partial.complete()
+        };
+        write().map_err(cannot_write(Some(path)))?;
+    }
+    partial.map_or(Ok(()), PartialFile::complete).map_err(cannot_write(file.as_deref()))?;
+    if !is_partial && let Some(path) = beside {
+        // The proofs of an earlier, partial export of that name are not this one's.
+        match std::fs::remove_file(proof_path(path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot_write(Some(path))(error)),
+            _ => {}
+        }
+    }
+    Ok(Exported { events, size: head.size, root: BASE64.encode(head.root), file, checkpoint, proof })
+}
+
+fn cannot_write(path: Option<&Path>) -> impl FnOnce(io::Error) -> Failure {
+    let what = path.map_or_else(|| "to standard output".to_owned(), |path| path.display().to_string());
+    move |error| Failure::other(format!("write {what}"))(error)
+}
+
+/// What was recorded of the part of the trail that is exported.
+struct Expected {
+    size: u64,
+    heads: Vec<(u64, Hash)>,
+}
+
+impl Expected {
+    async fn of(pool: &PgPool, to_position: Option<u64>) -> Result<Self, Failure> {
+        let trail =
+            checkpoints::peek(pool, ProjectionName::Audit).await.map_err(Failure::postgres("read the audit trail's position"))?;
+        let size = to_position.unwrap_or(trail.position);
+        if size > trail.position {
+            return Err(Failure::Away(format!("the audit trail is at position {}, not yet at {size}", trail.position)));
+        }
+        let mut heads = Vec::from_iter(recorded_head(pool, size).await?);
+        if size == trail.position {
+            let tree = Frontier::from_bytes(trail.position, trail.frontier.as_deref().unwrap_or_default());
+            let tree = tree.map_err(|error| Failure::Integrity(format!("the stored audit tree is broken: {error}")))?;
+            heads.push((tree.size(), tree.root()));
+        }
+        Ok(Self { size, heads })
+    }
+
+    /// Adds the leaf at `position` to the tree, if it is the next one, and holds the tree against what was recorded.
+    fn append(&self, tree: &mut Frontier, position: u64, leaf: Hash) -> Result<(), Failure> {
+        let awaited = tree.size() + 1;
+        if position != awaited {
+            return Err(missing(awaited));
+        }
+        tree.append(leaf);
+        for (size, root) in &self.heads {
+            if tree.size() == *size && tree.root() != *root {
+                return Err(Failure::Integrity(format!(
+                    "the first {size} events in the table are not those whose root was recorded"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The head of the tree, if it has every leaf.
+    fn head(&self, tree: &Frontier) -> Result<Checkpoint, Failure> {
+        if tree.size() < self.size { Err(missing(tree.size() + 1)) } else { Ok(Checkpoint::of(tree)) }
+    }
+}
+
+/// The last head that was signed of at most `size` events.
+async fn recorded_head(pool: &PgPool, size: u64) -> Result<Option<(u64, Hash)>, Failure> {
+    let doing = "read the signed checkpoints";
+    let row = sqlx::query("SELECT size, root FROM contrail.audit_checkpoints WHERE size <= $1 ORDER BY size DESC LIMIT 1")
+        .bind(signed(size))
+        .fetch_optional(pool)
+        .await
+        .map_err(Failure::postgres(doing))?;
+    let Some(row) = row else { return Ok(None) };
+    let size: i64 = row.try_get("size").map_err(Failure::postgres(doing))?;
+    let root: &[u8] = row.try_get("root").map_err(Failure::postgres(doing))?;
+    let root = root.try_into().map_err(|_| Failure::Integrity(format!("the recorded root of {size} events is no hash")))?;
+    Ok(Some((size.unsigned_abs(), root)))
+}
+
+fn missing(position: u64) -> Failure {
+    Failure::Integrity(format!("position {position} is missing from the table"))
+}
+
+/// Writes every event, and checks on the way everything that was recorded about them. Returns the head of their tree, and how many.
+async fn copy_whole(pool: &PgPool, expected: &Expected, sink: &mut Sink) -> Result<(Checkpoint, u64), Failure> {
+    let progress = Progress::new("exporting", expected.size);
+    let columns = sink.columns();
+    let mut tree = Frontier::new();
+    let take = async |row: TrailRow| {
+        expected.append(&mut tree, row.position, checked(&row)?)?;
+        write(sink, &row)
+    };
+    let everything = Filter::default();
+    trail::read(pool, &everything, columns, expected.size, take, |position| progress.at(position)).await?;
+    let head = expected.head(&tree)?;
+    Ok((head, tree.size()))
+}
+
+/// Writes the events that `filter` wants, each with the proof that it is in the tree. Returns the tree's head, and how many.
+async fn copy_part(
+    pool: &PgPool,
+    filter: &Filter,
+    expected: &Expected,
+    sink: &mut Sink,
+    mut proofs: Option<&mut impl Write>,
+) -> Result<(Checkpoint, u64), Failure> {
+    let progress = Progress::new("reading the tree", expected.size);
+    let (mut tree, mut tiles) = (Frontier::new(), Tiles::default());
+    let take = async |row: TrailRow| {
+        let leaf = trail::hash(row.position, &row.leaf_hash)?;
+        tiles.append(leaf);
+        expected.append(&mut tree, row.position, leaf)
+    };
+    let everything = Filter::default();
+    trail::read(pool, &everything, Columns::Leaves, expected.size, take, |position| progress.at(position)).await?;
+    let head = expected.head(&tree)?;
+    drop(progress);
+
+    let progress = Progress::new("exporting", expected.size);
+    let mut events = 0;
+    let mut at_tile = None;
+    let columns = sink.columns();
+    let take = async |row: TrailRow| {
+        let leaf = checked(&row)?;
+        if let Some(proofs) = &mut proofs {
+            let index = row.position - 1;
+            let tile = index / TILE_LEAVES;
+            if at_tile.as_ref().is_none_or(|(at, _)| *at != tile) {
+                let leaves = trail::leaves(pool, tile * TILE_LEAVES, head.size.min((tile + 1) * TILE_LEAVES)).await?;
+                at_tile = Some((tile, tiles.with_tile(tile, &leaves)));
+            }
+            let (_, nodes) = at_tile.as_ref().expect("it was set right above");
+            let inclusion = proof::inclusion(nodes, index, head.size);
+            // The row, or its tile, may have been changed since the tree was read.
+            if !proof::includes(&head.root, head.size, index, leaf, &inclusion) {
+                return Err(Failure::Integrity(format!("position {} is not what it was when the export began", row.position)));
+            }
+            let line = ProofLine::new(row.position, leaf, &inclusion);
+            serde_json::to_writer(&mut **proofs, &line).map_err(io::Error::from).map_err(Failure::other("write the proofs"))?;
+            proofs.write_all(b"\n").map_err(Failure::other("write the proofs"))?;
+        }
+        events += 1;
+        write(sink, &row)
+    };
+    trail::read(pool, filter, columns, expected.size, take, |position| progress.at(position)).await?;
+    Ok((head, events))
+}
+
+/// The row's leaf, if its bytes have it.
+fn checked(row: &TrailRow) -> Result<Hash, Failure> {
+    let leaf = leaf_hash(&row.bytes);
+    if leaf != *row.leaf_hash {
+        let position = row.position;
+        return Err(Failure::Integrity(format!("position {position} was altered: its bytes do not have the recorded leaf hash")));
+    }
+    Ok(leaf)
+}
+
+fn write(sink: &mut Sink, row: &TrailRow) -> Result<(), Failure> {
+    if sink.is_in_lines() && row.bytes.contains(&b'\n') {
+        let position = row.position;
+        return Err(Failure::Integrity(format!(
+            "position {position} holds a line break and cannot be one line: export CSV or Parquet"
+        )));
+    }
+    sink.write(row).map_err(Failure::other("write the export"))
+}
+
+/// One line of the proofs of a partial export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub(crate) struct ProofLine {
+    /// Of the event.
+    pub(super) position: u64,
+    /// Its leaf of the tree, in base64.
+    leaf: String,
+    /// The siblings on its way up to the root, each in base64.
+    inclusion: Vec<String>,
+}
+
+impl ProofLine {
+    fn new(position: u64, leaf: Hash, inclusion: &[Hash]) -> Self {
+        Self { position, leaf: BASE64.encode(leaf), inclusion: inclusion.iter().map(|hash| BASE64.encode(hash)).collect() }
+    }
+
+    /// The leaf and the siblings; none if one is no hash.
+    pub(super) fn hashes(&self) -> Option<(Hash, Vec<Hash>)> {
+        let hash = |text: &String| Hash::try_from(BASE64.decode(text).ok()?).ok();
+        Some((hash(&self.leaf)?, self.inclusion.iter().map(hash).collect::<Option<_>>()?))
+    }
+}

@@ -1,0 +1,133 @@
+//! The rows of `contrail.audit` as an export reads them.
+
+use bytes::Bytes;
+use sqlx::{Connection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::filter::Filter;
+use crate::{
+    audit::merkle::Hash,
+    copy::{CopiedRow, CopyOut},
+    failure::Failure,
+};
+
+/// Positions that are asked for at a time; between two pages no lock is held, so that an export does not hold up the swap of a replay.
+const PAGE_POSITIONS: u64 = 20_000;
+
+const DOING: &str = "read the audit trail";
+
+/// Which columns are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// The position and the leaf.
+    Leaves,
+    /// And the stored bytes.
+    Bytes,
+    /// And what the table repeats of the attributes.
+    All,
+}
+
+impl Columns {
+    pub(super) const fn names(self) -> &'static str {
+        match self {
+            Self::Leaves => "position, leaf_hash",
+            Self::Bytes => "position, leaf_hash, bytes",
+            Self::All => {
+                "position, leaf_hash, bytes, event_id, event_type, aggregate_type, aggregate_id, version, time, actor, correlation_id, \
+                 causation_id, trace_id"
+            }
+        }
+    }
+}
+
+/// One event.
+#[derive(Debug)]
+pub(super) struct TrailRow {
+    pub(super) position: u64,
+    pub(super) leaf_hash: Bytes,
+    /// Empty if only leaves were asked for.
+    pub(super) bytes: Bytes,
+    /// None if not all columns were asked for.
+    pub(super) attributes: Option<Attributes>,
+}
+
+/// What the table repeats of an event.
+#[derive(Debug)]
+pub(super) struct Attributes {
+    pub(super) event_id: Uuid,
+    pub(super) event_type: String,
+    pub(super) aggregate_type: String,
+    pub(super) aggregate_id: String,
+    pub(super) version: i64,
+    pub(super) time: OffsetDateTime,
+    pub(super) actor: Option<String>,
+    pub(super) correlation_id: String,
+    pub(super) causation_id: Option<String>,
+    pub(super) trace_id: Option<String>,
+}
+
+/// Hands every event that `filter` wants, up to `to`, to `take`, in the order of the log. `passed` is told up to where all are handed.
+pub(super) async fn read(
+    pool: &PgPool,
+    filter: &Filter,
+    columns: Columns,
+    to: u64,
+    mut take: impl AsyncFnMut(TrailRow) -> Result<(), Failure>,
+    passed: impl Fn(u64),
+) -> Result<(), Failure> {
+    // A connection of its own, since one on which a COPY was given up is of no use any more.
+    let mut connection = pool.acquire().await.map_err(Failure::postgres(DOING))?.detach();
+    let mut after = filter.from_position.unwrap_or_default().saturating_sub(1);
+    while after < to {
+        let page_end = to.min(after + PAGE_POSITIONS);
+        let statement = filter.statement(&mut connection, columns, after, page_end).await.map_err(Failure::postgres(DOING))?;
+        let mut rows = CopyOut::start(&mut connection, &statement).await.map_err(Failure::postgres(DOING))?;
+        while let Some(row) = rows.next().await.map_err(Failure::postgres(DOING))? {
+            take(decode(row, columns).map_err(Failure::postgres(DOING))?).await?;
+        }
+        after = page_end;
+        passed(after);
+    }
+    // The server notices an unclean end as well.
+    let _ = connection.close().await;
+    Ok(())
+}
+
+/// The leaves after `after`, up to `to`.
+pub(super) async fn leaves(pool: &PgPool, after: u64, to: u64) -> Result<Vec<Hash>, Failure> {
+    let leaves: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT leaf_hash FROM contrail.audit WHERE position > $1 AND position <= $2 ORDER BY position")
+            .bind(crate::read_models::signed(after))
+            .bind(crate::read_models::signed(to))
+            .fetch_all(pool)
+            .await
+            .map_err(Failure::postgres(DOING))?;
+    leaves.iter().zip(after + 1..).map(|(leaf, position)| hash(position, leaf)).collect()
+}
+
+/// The hash that a row holds.
+pub(super) fn hash(position: u64, leaf: &[u8]) -> Result<Hash, Failure> {
+    leaf.try_into().map_err(|_| Failure::Integrity(format!("position {position} was altered: its leaf hash is none")))
+}
+
+fn decode(mut row: CopiedRow, columns: Columns) -> Result<TrailRow, sqlx::Error> {
+    let (position, leaf_hash) = (row.bigint()?.unsigned_abs(), row.bytes()?);
+    let bytes = if columns == Columns::Leaves { Bytes::new() } else { row.bytes()? };
+    if columns != Columns::All {
+        return Ok(TrailRow { position, leaf_hash, bytes, attributes: None });
+    }
+    let attributes = Attributes {
+        event_id: row.uuid()?,
+        event_type: row.text()?,
+        aggregate_type: row.text()?,
+        aggregate_id: row.text()?,
+        version: row.bigint()?,
+        time: row.time()?,
+        actor: row.optional_text()?,
+        correlation_id: row.text()?,
+        causation_id: row.optional_text()?,
+        trace_id: row.optional_text()?,
+    };
+    Ok(TrailRow { position, leaf_hash, bytes, attributes: Some(attributes) })
+}
