@@ -10,6 +10,7 @@
 //! * [`hot_sku`]: reserving one SKU against reserving a thousand.
 //! * [`query`]: GraphQL order-by-id against pgbench's select by primary key.
 //! * [`replay`]: rebuilding the read models against reading the log raw and copying it.
+//! * [`export`]: the audit trail as a file against copying its bytes out raw.
 //! * [`report`]: the rows, as a table and as JSON (DESIGN §12).
 //!
 //! To add a benchmark: a module with `CASES` and an async `run`, and a variant of [`Benchmark`].
@@ -25,6 +26,7 @@ pub mod load;
 pub mod hot_sku;
 pub mod query;
 
+pub mod export;
 pub mod replay;
 
 pub mod e2e;
@@ -33,6 +35,7 @@ pub mod workplace;
 
 mod closed_loop;
 mod figures;
+mod history;
 mod process;
 mod runs;
 mod shop;
@@ -57,6 +60,8 @@ pub enum Benchmark {
     Query,
     /// Rebuilding the read models, against reading the log raw and copying it into a bare table
     Replay,
+    /// Exporting the audit trail, against copying the stored bytes out of the same table
+    Export,
     /// The highest rate of orders that the whole system holds, from the POST to CONFIRMED
     E2e,
 }
@@ -94,6 +99,7 @@ impl Benchmark {
             Self::HotSku => "hot-sku",
             Self::Query => "query",
             Self::Replay => "replay",
+            Self::Export => "export",
             Self::E2e => "e2e",
         }
     }
@@ -106,6 +112,7 @@ impl Benchmark {
             Self::HotSku => &hot_sku::CASES,
             Self::Query => &query::CASES,
             Self::Replay => &replay::CASES,
+            Self::Export => &export::CASES,
             Self::E2e => &e2e::CASES,
         }
     }
@@ -130,6 +137,7 @@ impl Benchmark {
             Self::HotSku => hot_sku::run(options, workplace).await,
             Self::Query => query::run(options, workplace).await,
             Self::Replay => replay::run(options, workplace).await,
+            Self::Export => export::run(options, workplace).await,
             Self::E2e => e2e::run(options, workplace).await,
         }
     }

@@ -8,7 +8,7 @@ const BATCH_MESSAGES_MIN: usize = 2_000;
 /// Most messages that are read at a time.
 const READ_MESSAGES_MAX: usize = 1_000;
 /// How many batches may wait for a read model that takes longer than the others. Then all wait for it.
-const BATCHES_WAITING_MAX: usize = 4;
+const BATCHES_WAITING_MAX: usize = 16;
 
 /// One reading for several takers.
 #[derive(Debug, Default)]

@@ -28,3 +28,13 @@ fn query_holds_graphql_against_pgbench() {
     let by_id = row(&report.rows, "by-id-64");
     assert!(by_id.value > 0.0 && by_id.limit.is_some_and(|limit| limit > 0.0));
 }
+
+#[test]
+fn replay_and_export_hold_every_case_against_raw_copying() {
+    for benchmark in [Benchmark::Replay, Benchmark::Export] {
+        let report = quick(benchmark, &[]);
+        let cases: Vec<_> = report.rows.iter().map(|row| row.case.as_str()).collect();
+        assert_eq!(cases, benchmark.cases());
+        assert!(report.rows.iter().all(|row| row.unit == "events/s" && row.ratio.is_some() && row.rss_mb.is_some()));
+    }
+}
