@@ -98,3 +98,28 @@ async fn allocator(nats: &str) -> Info {
     let mut consumer = stream.get_consumer::<jetstream::consumer::pull::Config>("allocator").await.unwrap();
     consumer.info().await.unwrap().clone()
 }
+
+/// How often the projectors die, and how many orders are placed between one's return and its death.
+const DEATHS_OF_PROJECTORS: usize = 10;
+const ORDERS_BETWEEN_DEATHS: u64 = 60;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_projectors_can_be_killed_ten_times_and_the_read_models_agree_with_the_log() {
+    let mut running = Running::start();
+    let workload = Workload::new("projections", 13, ORDERS);
+    load::receive_stock(&running.shop, &workload).await.unwrap();
+    let counters = Arc::<Counters>::default();
+    let load = Load { rate: Some(2.0 * ORDERS_PER_S), counters: counters.clone(), ships: true, ..Load::default() };
+    let shop = running.shop.clone();
+    let placing = tokio::spawn(async move { load::run(&shop, &workload, &load).await });
+    for _ in 0..DEATHS_OF_PROJECTORS {
+        orders_flow(&counters, &placing, ORDERS_BETWEEN_DEATHS).await;
+        running.kill("projectors");
+        running.start_again("projectors");
+    }
+    let placed = placing.await.unwrap().unwrap_or_else(|error| panic!("{error:#}"));
+    assert_eq!(placed.orders.len() as u64, ORDERS);
+    // Among them that every read model equals a fresh replay of the log.
+    assert_eq!(running.check_invariants().await.orders, ORDERS);
+    running.finish();
+}

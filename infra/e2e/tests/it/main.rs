@@ -13,6 +13,7 @@ mod gateway_outage;
 
 mod drain;
 mod kills;
+mod replay;
 mod start;
 
 mod cloudevents;
