@@ -94,7 +94,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long, conflicts_with_all = ["to_position", "abandon"])]
     verify: bool,
     /// Rebuild up to this position only: the live table goes back to there, and a running projector on from there
-    #[arg(long, value_name = "N", conflicts_with = "abandon")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "abandon")]
     to_position: Option<u64>,
     /// Drop what an interrupted replay has left, and rebuild nothing
     #[arg(long)]

@@ -66,8 +66,11 @@ pub struct Finding {
 /// What verifying found out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// Whether the file is exactly what was signed.
+    /// Whether the file is exactly what was signed; if it is [`partial`](Self::partial), whether each of its lines is.
     pub verified: bool,
+    /// Whether the file was verified by proofs of its lines. Then it does not claim to be complete: nobody can tell which events were
+    /// left out when it was exported, or since.
+    pub partial: bool,
     /// How many events were signed; none if the signature is wrong.
     pub size: Option<u64>,
     /// The signed root, in base64.
@@ -83,7 +86,11 @@ impl fmt::Display for Verdict {
         if let (Some(size), Some(root)) = (self.size, &self.root) {
             writeln!(f, "size      {size}\nroot      {root}")?;
         }
-        let Some(finding) = &self.finding else { return write!(f, "verified  yes") };
+        let Some(finding) = &self.finding else {
+            write!(f, "verified  yes")?;
+            let (lines, size) = (self.lines, self.size.unwrap_or_default());
+            return if self.partial { write!(f, ", as a part: each of {lines} lines is one of the {size} events") } else { Ok(()) };
+        };
         write!(f, "verified  no: {}", finding.fault.as_str())?;
         if let Some(line) = finding.line {
             write!(f, " (line {line})")?;
@@ -105,14 +112,16 @@ pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &Verif
         Ok(head) => head,
         Err(detail) => {
             let finding = Finding { fault: Fault::WronglySigned, line: None, detail };
-            return Ok(Verdict { verified: false, size: None, root: None, lines: 0, finding: Some(finding) });
+            let partial = proofs.is_some();
+            return Ok(Verdict { verified: false, partial, size: None, root: None, lines: 0, finding: Some(finding) });
         }
     };
     let (lines, finding) = match proofs {
         None => compare(lines, file, &head).map_err(unreadable(file))?,
         Some(proofs) => part::compare(file, proofs, &head)?,
     };
-    Ok(Verdict { verified: finding.is_none(), size: Some(head.size), root: Some(BASE64.encode(head.root)), lines, finding })
+    let (size, root) = (Some(head.size), Some(BASE64.encode(head.root)));
+    Ok(Verdict { verified: finding.is_none(), partial: proofs.is_some(), size, root, lines, finding })
 }
 
 pub(super) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Failure {

@@ -247,6 +247,26 @@ async fn what_is_skipped_is_skipped_for_good_and_stays_in_the_trail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_skipped_event_under_a_wrong_subject_counts_for_no_aggregate() {
+    let world = World::new().await;
+    world.teller().tell(1).await;
+    let order_id = Teller::order_id(0).to_string();
+    let claims = serde_json::json!({
+        "specversion": "1.0", "id": Uuid::from_u128(6), "type": "contrail.order.delivered.v1", "source": "/test", "subject": order_id,
+        "time": "2026-11-20T12:00:00Z", "datacontenttype": "application/json", "aggregatetype": "order", "sequence": "6",
+        "correlationid": "c", "data": {"delivered_at": "2026-11-20T12:00:00Z"}
+    });
+    let mislaid = world.poison(&format!("events.payment.{order_id}"), &claims.to_string()).await;
+    let running = world.run().await;
+    let halt = eventually("orders to halt", async || world.projection(ProjectionName::Orders).await.halt).await;
+    assert!(halt.reason.contains("stands under events.payment."), "{halt:?}");
+    skips::skip(&world.pool, ProjectionName::Orders, Some(mislaid), "it stands elsewhere").await.unwrap();
+    world.reach(&[ProjectionName::Orders], mislaid).await;
+    assert_eq!(world.count("SELECT version FROM contrail.orders").await, 5);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_does_not_follow_halts() {
     let world = World::new().await;
     let mut teller = world.teller();

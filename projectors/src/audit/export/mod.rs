@@ -153,7 +153,6 @@ pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result
         };
         write().map_err(cannot_write(Some(path)))?;
     }
-    partial.map_or(Ok(()), PartialFile::complete).map_err(cannot_write(file.as_deref()))?;
     if !is_partial && let Some(path) = beside {
         // The proofs of an earlier, partial export of that name are not this one's.
         match std::fs::remove_file(proof_path(path)) {
@@ -161,6 +160,7 @@ pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result
             _ => {}
         }
     }
+    partial.map_or(Ok(()), PartialFile::complete).map_err(cannot_write(file.as_deref()))?;
     Ok(Exported { events, size: head.size, root: BASE64.encode(head.root), file, checkpoint, proof })
 }
 
