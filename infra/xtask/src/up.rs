@@ -31,6 +31,12 @@ pub(crate) fn run(arguments: arguments::Up) -> anyhow::Result<()> {
         database_url: arguments.database_url.filter(|url| !url.is_empty()),
         ..StackOptions::new(&directory)
     };
+    // Often these are left over in a shell from a look at an earlier stack.
+    for (variable, given) in [("NATS_URL", &options.nats_url), ("DATABASE_URL", &options.database_url)] {
+        if given.is_some() {
+            eprintln!("using the server of {variable} instead of starting one");
+        }
+    }
     let stack = start(options, &interrupts)?;
 
     println!("{}", table(stack.info()));
