@@ -12,16 +12,17 @@ use std::{
 use domain::envelope::StoredEvent;
 
 use super::{
+    formats::{Record, Records},
     merkle::{Frontier, Hash, leaf_hash},
-    verify::{Fault, Finding, Lines},
+    verify::{Fault, Finding},
 };
 
 /// The file has `count` lines of the `size` that were signed.
-pub(super) fn missing(mut lines: Lines, count: u64, size: u64) -> io::Result<Finding> {
+pub(super) fn missing(mut lines: Records, count: u64, size: u64) -> io::Result<Finding> {
     let absent = size - count;
     let mut versions = Versions::default();
     let mut number = 0;
-    while let Some(line) = lines.next()? {
+    while let Some(Record { bytes: line, .. }) = lines.next()? {
         number += 1;
         let Some(event) = read(line) else {
             let detail = format!("{absent} of {size} lines are missing, and this one is not an event");
@@ -48,13 +49,13 @@ pub(super) fn extra(count: u64, size: u64, is_prefix: bool) -> Finding {
 }
 
 /// The file has as many lines as were signed, with another root.
-pub(super) fn changed(mut lines: Lines, root: &Hash) -> io::Result<Finding> {
+pub(super) fn changed(mut lines: Records, root: &Hash) -> io::Result<Finding> {
     let mut entries = Vec::new();
     let mut versions = Versions::default();
     let mut first_jump = None;
     let mut first_repeat = None;
     let mut seen = HashSet::new();
-    while let Some(line) = lines.next()? {
+    while let Some(Record { bytes: line, .. }) = lines.next()? {
         let number = entries.len() as u64 + 1;
         let Some(event) = read(line) else {
             return Ok(Finding { fault: Fault::Altered, line: Some(number), detail: "this line is not an event".to_owned() });

@@ -10,6 +10,8 @@ pub mod key;
 pub mod checkpoint;
 
 pub mod export;
+mod formats;
+mod row;
 
 mod diagnosis;
 mod part;

@@ -1,27 +1,36 @@
 //! Whether the lines of a partial export are what was signed, each by its own proof.
 
-use std::{collections::HashMap, io, path::Path};
+use std::{collections::HashMap, path::Path};
 
 use super::{
     checkpoint::Checkpoint,
     export::ProofLine,
+    formats::{Flaw, Lines, Records},
     merkle::{Hash, leaf_hash},
     proof,
-    verify::{Fault, Finding, Lines, unreadable},
+    verify::{Fault, Finding, unreadable},
 };
 use crate::failure::Failure;
 
 /// Counts the lines, and finds what is wrong with them.
-pub(super) fn compare(file: &Path, proofs: &Path, head: &Checkpoint) -> Result<(u64, Option<Finding>), Failure> {
-    let mut lines = Lines::open(file).map_err(unreadable(file))?;
+pub(super) fn compare(
+    mut records: Records,
+    file: &Path,
+    proofs: &Path,
+    head: &Checkpoint,
+) -> Result<(u64, Option<Finding>), Failure> {
     let mut proof_lines = Lines::open(proofs).map_err(unreadable(proofs))?;
     let (mut count, mut last_position) = (0, 0);
     loop {
-        let line = lines.next().map_err(unreadable(file))?.map(leaf_hash);
+        let record = records.next().map_err(unreadable(file))?;
+        let line = record.map(|record| (leaf_hash(record.bytes), record.position));
+        if let Some(damage) = records.damage {
+            return Ok((count, Some(Finding::altered(damage))));
+        }
         let proof_line = proof_lines.next().map_err(unreadable(proofs))?;
-        let (leaf, proof_line) = match (line, proof_line) {
+        let ((leaf, claimed), proof_line) = match (line, proof_line) {
             (None, None) => break,
-            (Some(leaf), Some(proof_line)) => (leaf, proof_line),
+            (Some(line), Some(proof_line)) => (line, proof_line),
             _ => return diagnose(file, proofs, count + 1),
         };
         count += 1;
@@ -40,11 +49,18 @@ pub(super) fn compare(file: &Path, proofs: &Path, head: &Checkpoint) -> Result<(
             let detail = format!("this line is not proven to be the event at position {position} of those that were signed");
             return Ok((count, Some(Finding { fault: Fault::Altered, line: Some(count), detail })));
         }
+        if let Some(claimed) = claimed
+            && claimed != position
+            && records.flaw.is_none()
+        {
+            let detail = format!("this row says that it is at position {claimed}, and is at {position}");
+            return Ok((count, Some(Finding { fault: Fault::Altered, line: Some(count), detail })));
+        }
         last_position = position;
     }
-    let detail = "the last line does not end".to_owned();
-    let cut = Finding { fault: Fault::Altered, line: Some(count), detail };
-    Ok((count, (lines.is_cut || proof_lines.is_cut).then_some(cut)))
+    let cut = || Flaw { number: count, detail: "the last line of the proofs does not end".to_owned() };
+    let flaw = records.flaw.or_else(|| proof_lines.is_cut.then(cut));
+    Ok((count, flaw.map(Finding::altered)))
 }
 
 /// The position, from 1 on, its leaf and the siblings.
@@ -59,18 +75,21 @@ fn diagnose(file: &Path, proofs: &Path, line: u64) -> Result<(u64, Option<Findin
     // How many more lines than proofs there are of each leaf.
     let mut surplus: HashMap<Hash, i64> = HashMap::new();
     let (mut lines, mut proven) = (0, 0);
-    each(file, |text| {
-        *surplus.entry(leaf_hash(text)).or_default() += 1;
+    let mut records = Records::open(file).map_err(unreadable(file))?;
+    while let Some(record) = records.next().map_err(unreadable(file))? {
+        *surplus.entry(leaf_hash(record.bytes)).or_default() += 1;
         lines += 1;
-    })
-    .map_err(unreadable(file))?;
-    each(proofs, |text| {
+    }
+    let mut proof_lines = Lines::open(proofs).map_err(unreadable(proofs))?;
+    while let Some(text) = proof_lines.next().map_err(unreadable(proofs))? {
         if let Some((_, leaf, _)) = read(text) {
             *surplus.entry(leaf).or_default() -= 1;
         }
         proven += 1;
-    })
-    .map_err(unreadable(proofs))?;
+    }
+    if let Some(damage) = records.damage {
+        return Ok((lines, Some(Finding::altered(damage))));
+    }
     let (fault, detail) = if lines < proven {
         (Fault::Missing, format!("{} of {proven} lines are missing", proven - lines))
     } else if lines > proven {
@@ -81,12 +100,4 @@ fn diagnose(file: &Path, proofs: &Path, line: u64) -> Result<(u64, Option<Findin
         (Fault::Altered, "this line is not the event of its proof".to_owned())
     };
     Ok((lines, Some(Finding { fault, line: Some(line), detail })))
-}
-
-fn each(path: &Path, mut see: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut lines = Lines::open(path)?;
-    while let Some(line) = lines.next()? {
-        see(line);
-    }
-    Ok(())
 }

@@ -1,12 +1,7 @@
 //! `projectors audit verify`: whether an exported file is what was signed. Needs the file, its checkpoint and the key, and of a partial
 //! export its proofs, nothing else.
 
-use std::{
-    fmt,
-    fs::File,
-    io::{self, BufRead, BufReader},
-    path::Path,
-};
+use std::{fmt, io, path::Path};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Serialize;
@@ -14,14 +9,12 @@ use serde::Serialize;
 use super::{
     checkpoint::Checkpoint,
     diagnosis,
+    formats::{Flaw, Records},
     key::VerifierKey,
     merkle::{Frontier, Hash, leaf_hash},
     part,
 };
 use crate::failure::Failure;
-
-/// Size of the input buffer, in bytes.
-const BUFFER_BYTES: usize = 256 * 1024;
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -57,10 +50,16 @@ impl Fault {
 pub struct Finding {
     /// What kind.
     pub fault: Fault,
-    /// The first line that shows it, from 1 on, where that can be told.
+    /// The first line that shows it, from 1 on, where that can be told. In CSV and Parquet lines are rows, and the header is none.
     pub line: Option<u64>,
     /// In words.
     pub detail: String,
+}
+
+impl Finding {
+    pub(super) fn altered(Flaw { number, detail }: Flaw) -> Self {
+        Self { fault: Fault::Altered, line: Some(number), detail }
+    }
 }
 
 /// What verifying found out.
@@ -106,7 +105,7 @@ impl fmt::Display for Verdict {
 pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &VerifierKey) -> Result<Verdict, Failure> {
     let note = std::fs::read(checkpoint).map_err(unreadable(checkpoint))?;
     // Opened before the signature is judged, so that a missing file is told as such.
-    let lines = Lines::open(file).map_err(unreadable(file))?;
+    let records = Records::open(file).map_err(unreadable(file))?;
     let opened = String::from_utf8(note).map_err(|_| "the checkpoint is not a signed note".to_owned());
     let head = match opened.and_then(|note| Checkpoint::open(&note, key).map_err(|error| error.to_string())) {
         Ok(head) => head,
@@ -117,8 +116,8 @@ pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &Verif
         }
     };
     let (lines, finding) = match proofs {
-        None => compare(lines, file, &head).map_err(unreadable(file))?,
-        Some(proofs) => part::compare(file, proofs, &head)?,
+        None => compare(records, file, &head).map_err(unreadable(file))?,
+        Some(proofs) => part::compare(records, file, proofs, &head)?,
     };
     let (size, root) = (Some(head.size), Some(BASE64.encode(head.root)));
     Ok(Verdict { verified: finding.is_none(), partial: proofs.is_some(), size, root, lines, finding })
@@ -131,55 +130,37 @@ pub(super) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     }
 }
 
-/// Counts the lines, and finds what is wrong with them. Reads the file once if nothing is.
-fn compare(mut lines: Lines, file: &Path, head: &Checkpoint) -> io::Result<(u64, Option<Finding>)> {
+/// Counts the events, and finds what is wrong with them. Reads the file once if nothing is.
+fn compare(mut records: Records, file: &Path, head: &Checkpoint) -> io::Result<(u64, Option<Finding>)> {
     let mut tree = Frontier::new();
     let mut root_at_size: Option<Hash> = (head.size == 0).then(|| tree.root());
-    while let Some(line) = lines.next()? {
-        tree.append(leaf_hash(line));
+    let mut misplaced = None;
+    while let Some(record) = records.next()? {
+        tree.append(leaf_hash(record.bytes));
         if tree.size() == head.size {
             root_at_size = Some(tree.root());
+        }
+        if let Some(position) = record.position
+            && position != tree.size()
+        {
+            misplaced
+                .get_or_insert(Flaw { number: tree.size(), detail: format!("this row says that it is at position {position}") });
         }
     }
     let count = tree.size();
     let is_prefix = root_at_size == Some(head.root);
-    if is_prefix && count == head.size && !lines.is_cut {
-        return Ok((count, None));
-    }
-    let finding = if lines.is_cut && is_prefix {
-        // The hash does not cover line ends, but a file without the last one was not written by us.
-        Finding { fault: Fault::Altered, line: Some(count), detail: "the last line does not end".to_owned() }
+    let finding = if let Some(damage) = records.damage {
+        Finding::altered(damage)
+    } else if is_prefix && count == head.size {
+        // The hash covers the bytes of the events alone.
+        let flaw = [records.flaw, misplaced].into_iter().flatten().min_by_key(|flaw| flaw.number);
+        return Ok((count, flaw.map(Finding::altered)));
     } else if count < head.size {
-        diagnosis::missing(Lines::open(file)?, count, head.size)?
+        diagnosis::missing(Records::open(file)?, count, head.size)?
     } else if count > head.size {
         diagnosis::extra(count, head.size, is_prefix)
     } else {
-        diagnosis::changed(Lines::open(file)?, &head.root)?
+        diagnosis::changed(Records::open(file)?, &head.root)?
     };
     Ok((count, Some(finding)))
-}
-
-/// The lines of a file, one at a time. A line is what stands before a line feed; nothing else ends one.
-pub(super) struct Lines {
-    reader: BufReader<File>,
-    line: Vec<u8>,
-    /// The file ended without a line feed.
-    pub(super) is_cut: bool,
-}
-
-impl Lines {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { reader: BufReader::with_capacity(BUFFER_BYTES, File::open(path)?), line: Vec::new(), is_cut: false })
-    }
-
-    pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
-        self.line.clear();
-        if self.reader.read_until(b'\n', &mut self.line)? == 0 {
-            return Ok(None);
-        }
-        if self.line.pop_if(|byte| *byte == b'\n').is_none() {
-            self.is_cut = true;
-        }
-        Ok(Some(&self.line))
-    }
 }

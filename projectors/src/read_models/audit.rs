@@ -131,8 +131,7 @@ impl ReadModel for AuditTrail {
 
     /// The trail lacks no event. One that is skipped is in it with what could be read of it.
     async fn skip(&mut self, _: &mut PgConnection, _: &Tables, message: &LogMessage) -> Result<(), ApplyError> {
-        let metadata = StoredEventRef::from_json(&message.bytes).map_or_else(|_| unreadable(), |event| writable(event.metadata));
-        let version = i64::try_from(metadata.version).unwrap_or(i64::MAX);
+        let (metadata, version) = attributes(&message.bytes);
         self.append(message, &metadata, version)
     }
 
@@ -185,6 +184,13 @@ fn read(message: &LogMessage) -> Result<(Metadata<Cow<'_, str>>, i64), Unapplica
         Ok(version) => Ok((event.metadata, version)),
         Err(_) => Err(Unapplicable::new(position, Some(&event), "the version does not fit 63 bits")),
     }
+}
+
+/// What the trail says of a message of these bytes, whatever they are: what can be read of it, as Postgres takes it.
+pub(crate) fn attributes(bytes: &[u8]) -> (Metadata<Cow<'_, str>>, i64) {
+    let metadata = StoredEventRef::from_json(bytes).map_or_else(|_| unreadable(), |event| writable(event.metadata));
+    let version = i64::try_from(metadata.version).unwrap_or(i64::MAX);
+    (metadata, version)
 }
 
 /// The attributes without the one character that Postgres' texts cannot hold.

@@ -21,7 +21,7 @@ use event_store::LogMessage;
 use read_store::projections::ProjectionName;
 use sqlx::PgConnection;
 
-pub(crate) use audit::AuditTrail;
+pub(crate) use audit::{AuditTrail, attributes};
 pub use tables::Tables;
 pub use unapplicable::Unapplicable;
 pub(crate) use unapplicable::chain;

@@ -3,6 +3,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use parquet::{
+    file::reader::{FileReader, SerializedFileReader},
+    record::Field,
+};
 use projectors::{
     audit::{
         checkpoint::Checkpoint,
@@ -16,7 +20,7 @@ use projectors::{
 use read_store::projections::ProjectionName;
 use telemetry::exit::Exit;
 use tempfile::TempDir;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, macros::format_description};
 
 use crate::{story::Teller, world::World};
 
@@ -242,6 +246,157 @@ async fn rows_of_csv_are_the_events_and_no_formulas() {
             (event["id"].as_str().unwrap(), event["type"].as_str().unwrap())
         );
         assert!(row[column("time")].ends_with(".000000Z"), "{row:?}");
+    }
+}
+
+/// Every format: its name on the command line and of its files.
+const FORMATS: [(Format, &str); 3] = [(Format::Jsonl, "jsonl"), (Format::Csv, "csv"), (Format::Parquet, "parquet")];
+
+/// A row of a CSV or Parquet file, as texts, each column by its name.
+type TextRow = Vec<(&'static str, String)>;
+
+const COLUMNS: [&str; 13] = [
+    "position",
+    "leaf",
+    "event_id",
+    "type",
+    "aggregate_type",
+    "aggregate_id",
+    "version",
+    "time",
+    "actor",
+    "correlation_id",
+    "causation_id",
+    "trace_id",
+    "bytes",
+];
+
+fn rows_of_csv(file: &Path) -> Vec<TextRow> {
+    let mut reader = csv::Reader::from_path(file).unwrap();
+    assert_eq!(reader.headers().unwrap(), &COLUMNS[..]);
+    let row = |record: csv::StringRecord| COLUMNS.into_iter().zip(record.iter().map(str::to_owned)).collect();
+    reader.records().map(Result::unwrap).map(row).collect()
+}
+
+/// Read by columns' types, and not by our reader: as CSV has them.
+fn rows_of_parquet(file: &Path) -> Vec<TextRow> {
+    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let reader = SerializedFileReader::new(fs::File::open(file).unwrap()).unwrap();
+    let text = |field: &Field| match field {
+        Field::Null => String::new(),
+        Field::Str(text) => text.clone(),
+        Field::Long(number) => number.to_string(),
+        Field::TimestampMicros(micros) => {
+            let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(*micros) * 1_000).unwrap();
+            time.format(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z")).unwrap()
+        }
+        Field::Bytes(bytes) if bytes.data().starts_with(b"{\"") => String::from_utf8(bytes.data().to_vec()).unwrap(),
+        Field::Bytes(bytes) if bytes.len() == 16 => uuid::Uuid::from_slice(bytes.data()).unwrap().to_string(),
+        Field::Bytes(bytes) => hex(bytes.data()),
+        field => panic!("{field:?}"),
+    };
+    let row = |row: parquet::record::Row| {
+        let columns: Vec<_> = row.get_column_iter().map(|(name, field)| (name.clone(), text(field))).collect();
+        assert!(columns.iter().map(|(name, _)| name).eq(COLUMNS), "{columns:?}");
+        COLUMNS.into_iter().zip(columns.into_iter().map(|(_, text)| text)).collect()
+    };
+    reader.get_row_iter(None).unwrap().map(Result::unwrap).map(row).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exports_in_all_formats_agree() {
+    let trail = Trail::new(30).await;
+    let partial = filters().into_iter().map(|(filter, _)| filter);
+    for filter in partial.chain([Filter::default(), Filter { to_position: Some(77), ..Filter::default() }]) {
+        let mut files = Vec::new();
+        for (format, name) in FORMATS {
+            let file = trail.directory.path().join(format!("audit.{name}"));
+            let request = Request { filter: filter.clone(), format, ..Request::all(Destination::File(file.clone())) };
+            let exported = export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+            let verdict = verify(&file, &trail.world.signer);
+            assert_eq!((verdict.verified, verdict.partial), (true, filter.is_partial()), "{name}, {filter:?}: {verdict}");
+            assert_eq!((verdict.lines, verdict.root), (exported.events, Some(exported.root)), "{name}, {filter:?}");
+            files.push((file, exported.events));
+        }
+        let [(jsonl, events), (csv, _), (parquet, _)] = &files[..] else { panic!("three formats") };
+        let lines = fs::read_to_string(jsonl).unwrap();
+        let rows = rows_of_csv(csv);
+        assert_eq!(rows, rows_of_parquet(parquet), "{filter:?}");
+        assert_eq!((rows.len() as u64, lines.lines().count() as u64), (*events, *events), "{filter:?}");
+        assert!(rows.iter().map(|row| &*row[12].1).eq(lines.lines()), "{filter:?}");
+        let beside = |file: &Path| {
+            let proofs = export::proof_path(file);
+            (fs::read(export::checkpoint_path(file)).unwrap(), proofs.exists().then(|| fs::read(proofs).unwrap()))
+        };
+        assert_eq!((beside(jsonl), beside(jsonl)), (beside(csv), beside(parquet)), "{filter:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_changed_byte_of_a_csv_file_is_found() {
+    let trail = Trail::new(1).await;
+    for filter in [Filter::default(), Filter { aggregate_type: Some("order".to_owned()), ..Filter::default() }] {
+        let file = trail.directory.path().join("audit.csv");
+        let request = Request { filter, format: Format::Csv, ..Request::all(Destination::File(file.clone())) };
+        export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+        let original = fs::read(&file).unwrap();
+        for at in (0..original.len()).step_by(3).chain([original.len() - 1]) {
+            let mut bytes = original.clone();
+            bytes[at] ^= 1;
+            fs::write(&file, bytes).unwrap();
+            assert!(!verify(&file, &trail.world.signer).verified, "byte {at}");
+        }
+        for (changed, what) in [
+            (original[..original.len() - 1].to_vec(), "the last line feed"),
+            ([&original[..], b"\n"].concat(), "one more line feed"),
+            ([&original[..], b"\n\"".as_slice()].concat(), "a text that does not end"),
+            (original.repeat(2), "everything twice"),
+            (original.split_inclusive(|byte| *byte == b'\n').skip(1).collect::<Vec<_>>().concat(), "no header"),
+        ] {
+            fs::write(&file, changed).unwrap();
+            assert!(!verify(&file, &trail.world.signer).verified, "{what}");
+        }
+    }
+}
+
+/// Whatever is changed in a Parquet file, it is told, or it is nothing that a reader would show.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_changed_byte_of_a_parquet_file_shows_is_found() {
+    let trail = Trail::new(1).await;
+    let file = trail.directory.path().join("audit.parquet");
+    let request = Request { format: Format::Parquet, ..Request::all(Destination::File(file.clone())) };
+    export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+    let original = fs::read(&file).unwrap();
+    let rows = rows_of_parquet(&file);
+    let mut unnoticed = 0;
+    for at in 0..original.len() {
+        let mut bytes = original.clone();
+        bytes[at] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        if verify(&file, &trail.world.signer).verified {
+            assert_eq!(rows_of_parquet(&file), rows, "byte {at}");
+            unnoticed += 1;
+        }
+    }
+    assert!(unnoticed < original.len() / 4, "{unnoticed} of {} bytes", original.len());
+    for length in (0..original.len()).step_by(97) {
+        fs::write(&file, &original[..length]).unwrap();
+        assert!(!verify(&file, &trail.world.signer).verified, "{length} bytes of it");
+    }
+}
+
+/// Rows of a database that somebody changed, exported by somebody who leaves out the checks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_is_not_what_the_bytes_say_is_named() {
+    let trail = Trail::new(2).await;
+    trail.world.execute("UPDATE contrail.audit SET actor = 'operator:o-1' WHERE position = 5").await;
+    for (format, name) in &FORMATS[1..] {
+        let file = trail.directory.path().join(format!("audit.{name}"));
+        let request = Request { format: *format, ..Request::all(Destination::File(file.clone())) };
+        export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+        let finding = verify(&file, &trail.world.signer).finding.expect("a column was changed");
+        assert_eq!((finding.fault, finding.line), (Fault::Altered, Some(5)), "{name}");
+        assert_eq!(finding.detail, "the column actor is not what the event's bytes say", "{name}");
     }
 }
 

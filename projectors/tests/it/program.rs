@@ -109,6 +109,13 @@ async fn from_nothing_to_a_verified_trail() {
     assert_eq!((code, json(&stdout)["events"].as_u64()), (0, Some(end)), "{stderr}");
     let (code, stdout, _) = output(projectors(&["audit", "verify", file, "--key", vkey.trim(), "--output", "json"]));
     assert_eq!((code, json(&stdout)["verified"].as_bool()), (0, Some(true)));
+    for format in ["csv", "parquet"] {
+        let file = directory.path().join(format!("trail.{format}"));
+        let file = file.to_str().unwrap();
+        assert_eq!(output(configured(&["audit", "export", "--format", format, "--out", file], &world, &key)).0, 0);
+        let (code, stdout, _) = output(projectors(&["audit", "verify", file, "--key", vkey.trim(), "--output", "json"]));
+        assert_eq!((code, json(&stdout)["lines"].as_u64()), (0, Some(end)), "{format}: {stdout}");
+    }
     let (code, stdout, _) = output(configured(&["audit", "export", "--format", "jsonl", "--out", "-"], &world, &key));
     assert_eq!((code, stdout), (0, std::fs::read_to_string(file).unwrap()));
     assert_eq!(output(configured(&["audit", "checkpoint"], &world, &key)).0, 0);

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// All cases: the formats.
-pub const CASES: [&str; 2] = ["jsonl", "csv"];
+pub const CASES: [&str; 3] = ["jsonl", "csv", "parquet"];
 
 /// Size of the limit's output buffer, in bytes, as ours has it.
 const BUFFER_BYTES: usize = 256 * 1024;

@@ -6,7 +6,6 @@
 
 mod file;
 mod filter;
-mod formats;
 mod trail;
 
 use std::{
@@ -21,18 +20,16 @@ use serde::Serialize;
 use sqlx::{PgPool, Row};
 
 pub use filter::Filter;
-pub use formats::Format;
 
-use self::{
-    file::PartialFile,
-    formats::Sink,
-    trail::{Columns, TrailRow},
-};
+use self::{file::PartialFile, trail::Columns};
+pub use super::formats::Format;
 use super::{
     checkpoint::Checkpoint,
+    formats::Sink,
     key::Signer,
     merkle::{Frontier, Hash, leaf_hash},
     proof,
+    row::TrailRow,
     tiles::{TILE_LEAVES, Tiles},
 };
 use crate::{checkpoints, failure::Failure, progress::Progress, read_models::signed};
@@ -131,7 +128,7 @@ pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result
         Some(partial) => Box::new(partial.file.try_clone().map_err(cannot_write(file.as_deref()))?),
         None => Box::new(io::stdout()),
     };
-    let mut sink = Sink::new(request.format, BufWriter::with_capacity(BUFFER_BYTES, out)).map_err(cannot_write(file.as_deref()))?;
+    let mut sink = Sink::new(request.format, out).map_err(cannot_write(file.as_deref()))?;
     let partial_proof = proof.as_deref().map(PartialFile::create).transpose().map_err(cannot_write(proof.as_deref()))?;
     let mut proofs = partial_proof.as_ref().map(|partial| BufWriter::with_capacity(BUFFER_BYTES, &partial.file));
 
@@ -237,11 +234,11 @@ fn missing(position: u64) -> Failure {
 /// Writes every event, and checks on the way everything that was recorded about them. Returns the head of their tree, and how many.
 async fn copy_whole(pool: &PgPool, expected: &Expected, sink: &mut Sink) -> Result<(Checkpoint, u64), Failure> {
     let progress = Progress::new("exporting", expected.size);
-    let columns = sink.columns();
+    let columns = Columns::wanted_by(sink);
     let mut tree = Frontier::new();
     let take = async |row: TrailRow| {
         expected.append(&mut tree, row.position, checked(&row)?)?;
-        write(sink, &row)
+        write(sink, row)
     };
     let everything = Filter::default();
     trail::read(pool, &everything, columns, expected.size, take, |position| progress.at(position)).await?;
@@ -272,7 +269,7 @@ async fn copy_part(
     let progress = Progress::new("exporting", expected.size);
     let mut events = 0;
     let mut at_tile = None;
-    let columns = sink.columns();
+    let columns = Columns::wanted_by(sink);
     let take = async |row: TrailRow| {
         let leaf = checked(&row)?;
         if let Some(proofs) = &mut proofs {
@@ -293,7 +290,7 @@ async fn copy_part(
             proofs.write_all(b"\n").map_err(Failure::other("write the proofs"))?;
         }
         events += 1;
-        write(sink, &row)
+        write(sink, row)
     };
     trail::read(pool, filter, columns, expected.size, take, |position| progress.at(position)).await?;
     Ok((head, events))
@@ -309,7 +306,7 @@ fn checked(row: &TrailRow) -> Result<Hash, Failure> {
     Ok(leaf)
 }
 
-fn write(sink: &mut Sink, row: &TrailRow) -> Result<(), Failure> {
+fn write(sink: &mut Sink, row: TrailRow) -> Result<(), Failure> {
     if sink.is_in_lines() && row.bytes.contains(&b'\n') {
         let position = row.position;
         return Err(Failure::Integrity(format!(

@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use sqlx::{Connection, PgPool};
-use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::filter::Filter;
 use crate::{
-    audit::merkle::Hash,
+    audit::{
+        formats::Sink,
+        merkle::Hash,
+        row::{Attributes, TrailRow},
+    },
     copy::{CopiedRow, CopyOut},
     failure::Failure,
 };
@@ -29,6 +31,10 @@ pub(super) enum Columns {
 }
 
 impl Columns {
+    pub(super) fn wanted_by(sink: &Sink) -> Self {
+        if sink.is_in_lines() { Self::Bytes } else { Self::All }
+    }
+
     pub(super) const fn names(self) -> &'static str {
         match self {
             Self::Leaves => "position, leaf_hash",
@@ -39,32 +45,6 @@ impl Columns {
             }
         }
     }
-}
-
-/// One event.
-#[derive(Debug)]
-pub(super) struct TrailRow {
-    pub(super) position: u64,
-    pub(super) leaf_hash: Bytes,
-    /// Empty if only leaves were asked for.
-    pub(super) bytes: Bytes,
-    /// None if not all columns were asked for.
-    pub(super) attributes: Option<Attributes>,
-}
-
-/// What the table repeats of an event.
-#[derive(Debug)]
-pub(super) struct Attributes {
-    pub(super) event_id: Uuid,
-    pub(super) event_type: String,
-    pub(super) aggregate_type: String,
-    pub(super) aggregate_id: String,
-    pub(super) version: i64,
-    pub(super) time: OffsetDateTime,
-    pub(super) actor: Option<String>,
-    pub(super) correlation_id: String,
-    pub(super) causation_id: Option<String>,
-    pub(super) trace_id: Option<String>,
 }
 
 /// Hands every event that `filter` wants, up to `to`, to `take`, in the order of the log. `passed` is told up to where all are handed.

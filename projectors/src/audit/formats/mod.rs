@@ -1,0 +1,233 @@
+//! The shapes of an exported file: how each is written, and how it is read again by whoever verifies it.
+//!
+//! A line of JSON is an event's bytes and nothing else. The others have columns beside the bytes, which repeat what the bytes say;
+//! whoever reads a file holds them against the bytes, since those alone are what was signed.
+
+mod csv;
+mod parquet;
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, BufWriter, Read, Write},
+    path::Path,
+};
+
+use super::row::TrailRow;
+
+/// Size of the buffers, in bytes.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// The columns of CSV and Parquet, in their order.
+const COLUMNS: [&str; 13] = [
+    "position",
+    "leaf",
+    "event_id",
+    "type",
+    "aggregate_type",
+    "aggregate_id",
+    "version",
+    "time",
+    "actor",
+    "correlation_id",
+    "causation_id",
+    "trace_id",
+    "bytes",
+];
+
+/// The shape of an exported file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One event per line, exactly as it is stored
+    #[default]
+    Jsonl,
+    /// One event per row, with a header; what a spreadsheet would take for a formula is quoted with an apostrophe
+    Csv,
+    /// One event per row, in typed columns, compressed with zstd
+    Parquet,
+}
+
+type Out = Box<dyn Write + Send>;
+
+/// A file that grows.
+pub(super) enum Sink {
+    Jsonl(BufWriter<Out>),
+    Csv(Box<csv::Writer<Out>>),
+    Parquet(Box<parquet::Writer>),
+}
+
+impl Sink {
+    pub(super) fn new(format: Format, out: Out) -> io::Result<Self> {
+        Ok(match format {
+            Format::Jsonl => Self::Jsonl(BufWriter::with_capacity(BUFFER_BYTES, out)),
+            Format::Csv => Self::Csv(Box::new(csv::Writer::new(out)?)),
+            Format::Parquet => Self::Parquet(Box::new(parquet::Writer::new(out)?)),
+        })
+    }
+
+    /// Whether each event has to be one line, and is nothing but its bytes.
+    pub(super) fn is_in_lines(&self) -> bool {
+        matches!(self, Self::Jsonl(_))
+    }
+
+    pub(super) fn write(&mut self, row: TrailRow) -> io::Result<()> {
+        match self {
+            Self::Jsonl(out) => out.write_all(&row.bytes).and_then(|()| out.write_all(b"\n")),
+            Self::Csv(writer) => writer.write(&row),
+            Self::Parquet(writer) => writer.write(row),
+        }
+    }
+
+    pub(super) fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Jsonl(mut out) => out.flush(),
+            Self::Csv(writer) => writer.finish(),
+            Self::Parquet(writer) => writer.finish(),
+        }
+    }
+}
+
+/// An event of a file that is verified.
+pub(super) struct Record<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Where its columns say that it is; none if the file has no columns.
+    pub(super) position: Option<u64>,
+    /// What in its columns, or in how it is written, is not as its bytes have it.
+    flaw: Option<String>,
+}
+
+/// What in a file is not as its events' bytes have it, or not as an export is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Flaw {
+    /// The event that shows it, from 1 on.
+    pub(super) number: u64,
+    /// In words.
+    pub(super) detail: String,
+}
+
+/// Why the next event of a file cannot be read.
+enum Unread {
+    /// The file cannot be read.
+    Io(io::Error),
+    /// The file can, but is not what an export is.
+    Damaged(String),
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The events of a file, one at a time.
+pub(super) struct Records {
+    source: Source,
+    number: u64,
+    /// The first of those events that can be read.
+    pub(super) flaw: Option<Flaw>,
+    /// Where the file ends to be readable although it goes on.
+    pub(super) damage: Option<Flaw>,
+}
+
+enum Source {
+    Lines(Lines),
+    Csv(Box<csv::Reader>),
+    Parquet(Box<parquet::Reader>),
+    /// A file that does not even begin as one of its format.
+    Nothing,
+}
+
+impl Records {
+    /// Opens a file, of which the format is told by its first bytes, or else by its name.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let source = match format_of(path)? {
+            Format::Jsonl => Ok(Source::Lines(Lines::open(path)?)),
+            Format::Csv => csv::Reader::open(path).map(|reader| Source::Csv(Box::new(reader))),
+            Format::Parquet => parquet::Reader::open(path).map(|reader| Source::Parquet(Box::new(reader))),
+        };
+        let (source, damage) = match source {
+            Ok(source) => (source, None),
+            Err(Unread::Damaged(detail)) => (Source::Nothing, Some(Flaw { number: 1, detail })),
+            Err(Unread::Io(error)) => return Err(error),
+        };
+        Ok(Self { source, number: 0, flaw: None, damage })
+    }
+
+    pub(super) fn next(&mut self) -> io::Result<Option<Record<'_>>> {
+        let record = match &mut self.source {
+            Source::Lines(lines) => lines.record().map_err(Unread::Io),
+            Source::Csv(reader) => reader.next(),
+            Source::Parquet(reader) => reader.next(),
+            Source::Nothing => Ok(None),
+        };
+        match record {
+            Ok(Some(record)) => {
+                self.number += 1;
+                if let Some(detail) = &record.flaw
+                    && self.flaw.is_none()
+                {
+                    self.flaw = Some(Flaw { number: self.number, detail: detail.clone() });
+                }
+                Ok(Some(record))
+            }
+            Ok(None) => Ok(None),
+            Err(Unread::Damaged(detail)) => {
+                self.damage.get_or_insert(Flaw { number: self.number + 1, detail });
+                Ok(None)
+            }
+            Err(Unread::Io(error)) => Err(error),
+        }
+    }
+}
+
+/// What is wrong with a column.
+fn contradicts(column: &str) -> String {
+    format!("the column {column} is not what the event's bytes say")
+}
+
+fn format_of(path: &Path) -> io::Result<Format> {
+    let mut beginning = Vec::new();
+    File::open(path)?.take(csv::BEGINNING.len() as u64).read_to_end(&mut beginning)?;
+    let is_named = |extension: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension));
+    Ok(match &beginning[..] {
+        beginning if beginning.starts_with(parquet::BEGINNING) => Format::Parquet,
+        beginning if beginning == csv::BEGINNING => Format::Csv,
+        [b'{', ..] => Format::Jsonl,
+        _ if is_named("parquet") => Format::Parquet,
+        _ if is_named("csv") => Format::Csv,
+        _ => Format::Jsonl,
+    })
+}
+
+/// The lines of a file, one at a time. A line is what stands before a line feed; nothing else ends one.
+pub(super) struct Lines {
+    reader: BufReader<File>,
+    line: Vec<u8>,
+    /// The file ended without a line feed.
+    pub(super) is_cut: bool,
+}
+
+impl Lines {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { reader: BufReader::with_capacity(BUFFER_BYTES, File::open(path)?), line: Vec::new(), is_cut: false })
+    }
+
+    pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        self.line.clear();
+        if self.reader.read_until(b'\n', &mut self.line)? == 0 {
+            return Ok(None);
+        }
+        if self.line.pop_if(|byte| *byte == b'\n').is_none() {
+            self.is_cut = true;
+        }
+        Ok(Some(&self.line))
+    }
+
+    fn record(&mut self) -> io::Result<Option<Record<'_>>> {
+        if self.next()?.is_none() {
+            return Ok(None);
+        }
+        // The hash does not cover line ends, but a file without the last one was not written by us.
+        let flaw = self.is_cut.then(|| "the last line does not end".to_owned());
+        Ok(Some(Record { bytes: &self.line, position: None, flaw }))
+    }
+}
