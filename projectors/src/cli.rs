@@ -51,7 +51,7 @@ pub(crate) enum Command {
 pub(crate) enum AuditCommand {
     /// Write the trail to a file, with a signed checkpoint beside it
     Export(Box<ExportArgs>),
-    /// Check an exported file offline; exit code 5 if it is not what was signed
+    /// Check an exported file offline, or with --live the table against the log; exit code 5 if it is not what was signed
     Verify(VerifyArgs),
     /// Print the last signed checkpoint
     Checkpoint(CheckpointArgs),
@@ -292,19 +292,38 @@ impl ExportArgs {
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
     /// The exported file
-    pub(crate) file: PathBuf,
-    /// The verifier key that the checkpoint must be signed by, or a file that holds it
-    #[arg(long)]
-    pub(crate) key: String,
+    #[arg(required_unless_present = "live")]
+    pub(crate) file: Option<PathBuf>,
+    /// Hold the trail's table against the log itself, and both against every signed checkpoint
+    #[arg(long, conflicts_with_all = ["file", "checkpoint", "proof"])]
+    live: bool,
+    /// The verifier key that the checkpoint must be signed by, or a file that holds it; without it, --live leaves signatures out
+    #[arg(long, required_unless_present = "live")]
+    pub(crate) key: Option<String>,
     /// The signed checkpoint; by default beside the file, as FILE.checkpoint
     #[arg(long)]
     pub(crate) checkpoint: Option<PathBuf>,
     /// The proofs of an export that leaves events out; by default beside the file, as FILE.proof, if that is there
     #[arg(long)]
     pub(crate) proof: Option<PathBuf>,
+    #[command(flatten)]
+    nats: NatsArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,
+}
+
+impl VerifyArgs {
+    /// A file needs neither.
+    pub(crate) fn check_live(self) -> Result<(String, Database), SettingsError> {
+        let mut mistakes = Mistakes::new();
+        let nats_url = self.nats.required(&mut mistakes);
+        let database = self.database.required(BULK_POOL, &mut mistakes);
+        mistakes.finish()?;
+        Ok((nats_url.expect(CHECKED), database.expect(CHECKED)))
+    }
 }
 
 #[derive(Args, Debug)]

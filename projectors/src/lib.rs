@@ -21,6 +21,7 @@ pub mod replay;
 pub mod audit;
 
 pub mod failure;
+pub mod log;
 pub mod output;
 mod progress;
 pub mod settings;

@@ -2,23 +2,24 @@
 
 mod cli;
 
-use std::io;
+use std::{fmt, io};
 
 use clap::Parser;
 use projectors::{
     audit::{
         export::{self, Destination},
         key::{Signer, VerifierKey},
-        verify,
+        live, verify,
     },
     failure::Failure,
-    migrate,
+    log, migrate,
     output::Output,
     replay::{self, Replayer, Report},
     run,
     settings::SERVICE,
     skips, status,
 };
+use serde::Serialize;
 use telemetry::{drain::Drain, exit::Exit};
 
 use crate::cli::{AuditCommand, Cli, Command, ExportArgs, KeygenArgs, ReplayArgs, VerifyArgs};
@@ -81,7 +82,7 @@ async fn replay(args: ReplayArgs) -> Result<Exit, Failure> {
     let (nats_url, database) = args.check()?;
     let drain = Drain::on_signals();
     let all = async {
-        let replayer = Replayer::connect(&nats_url, database.options).await?;
+        let replayer = Replayer::new(log::connect(&nats_url).await?, database.options);
         replayer.replay_all(&projections, purpose).await
     };
     let outcomes = tokio::select! {
@@ -111,7 +112,7 @@ async fn replay(args: ReplayArgs) -> Result<Exit, Failure> {
 async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
     match command {
         AuditCommand::Export(args) => return audit_export(*args).await,
-        AuditCommand::Verify(args) => return audit_verify(&args),
+        AuditCommand::Verify(args) => return audit_verify(args).await,
         AuditCommand::Checkpoint(args) => {
             let database = args.check()?;
             print!("{}", export::last_note(&database.pool).await?);
@@ -137,17 +138,32 @@ async fn audit_export(args: ExportArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn audit_verify(args: &VerifyArgs) -> Result<Exit, Failure> {
-    let key = VerifierKey::from_argument(&args.key).map_err(|error| Failure::usage("--key", &error))?;
-    let checkpoint = args.checkpoint.clone().unwrap_or_else(|| export::checkpoint_path(&args.file));
-    let beside = export::proof_path(&args.file);
-    let proofs = args.proof.clone().or_else(|| beside.exists().then_some(beside));
-    let verdict = verify::verify(&args.file, &checkpoint, proofs.as_deref(), &key)?;
-    match args.output {
-        Output::Json => println!("{}", serde_json::to_string(&verdict).expect("a verdict has string keys")),
+async fn audit_verify(args: VerifyArgs) -> Result<Exit, Failure> {
+    let output = args.output;
+    let key = args.key.as_deref().map(VerifierKey::from_argument).transpose();
+    let key = key.map_err(|error| Failure::usage("--key", &error))?;
+    match (&args.file, key) {
+        (Some(file), Some(key)) => {
+            let checkpoint = args.checkpoint.clone().unwrap_or_else(|| export::checkpoint_path(file));
+            let beside = export::proof_path(file);
+            let proofs = args.proof.clone().or_else(|| beside.exists().then_some(beside));
+            let verdict = verify::verify(file, &checkpoint, proofs.as_deref(), &key)?;
+            Ok(print_verdict(&verdict, verdict.verified, output))
+        }
+        (_, key) => {
+            let (nats_url, database) = args.check_live()?;
+            let verdict = live::verify(&log::connect(&nats_url).await?, &database.pool, key.as_ref()).await?;
+            Ok(print_verdict(&verdict, verdict.verified, output))
+        }
+    }
+}
+
+fn print_verdict(verdict: &(impl Serialize + fmt::Display), verified: bool, output: Output) -> Exit {
+    match output {
+        Output::Json => println!("{}", serde_json::to_string(verdict).expect("a verdict has string keys")),
         Output::Table => println!("{verdict}"),
     }
-    Ok(if verdict.verified { Exit::Done } else { Exit::Integrity })
+    if verified { Exit::Done } else { Exit::Integrity }
 }
 
 fn keygen(args: &KeygenArgs) -> Result<Signer, Failure> {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use cqrs_es::Aggregate;
 use domain::{DecodeError, SnapshotState, envelope::StoredEvent};
 
@@ -15,7 +16,7 @@ use crate::{
     page::{Page, Positions},
     snapshots::SNAPSHOT_EVENTS,
     transaction::Expected,
-    wire::{self, STREAM},
+    wire::{self, EVENT_SUBJECTS, STREAM},
     work_queue::WorkItem,
 };
 
@@ -121,6 +122,18 @@ impl JetStreamEventStore {
     pub async fn head(&self) -> Result<u64, ReadError> {
         let stream = self.connection.jetstream.get_stream(STREAM).await;
         stream.map(|stream| stream.cached_info().state.last_sequence).map_err(|error| ReadError::Unavailable(error.to_string()))
+    }
+
+    /// The position of the last event that is there to be read, 0 if there is none. It differs from [`head`](Self::head) only where
+    /// somebody has taken events out of the log. Answered by the leader.
+    pub async fn last_readable(&self) -> Result<u64, ReadError> {
+        let unavailable = |error: &dyn std::error::Error| ReadError::Unavailable(error.to_string());
+        let stream = self.connection.jetstream.get_stream_no_info(STREAM).await.map_err(|error| unavailable(&error))?;
+        match stream.get_last_raw_message_by_subject(EVENT_SUBJECTS).await {
+            Ok(message) => Ok(message.sequence),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
+            Err(error) => Err(unavailable(&error)),
+        }
     }
 
     /// The aggregate `id`, folded from all its events; the default at version 0 if it has none.

@@ -13,6 +13,8 @@ pub mod export;
 mod formats;
 mod row;
 
+pub mod live;
+
 mod diagnosis;
 mod part;
 pub mod verify;

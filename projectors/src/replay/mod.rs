@@ -19,8 +19,6 @@ mod swap;
 
 mod report;
 
-use std::time::Duration;
-
 use event_store::JetStreamEventStore;
 use read_store::projections::ProjectionName;
 use sqlx::postgres::PgConnectOptions;
@@ -30,10 +28,8 @@ pub use compare::{ColumnDifference, Comparison, DIFFERENCES_MAX, Difference, Dif
 pub use report::{Report, render, render_abandoned};
 
 use self::{reading::Reading, site::Site};
-use crate::{failure::Failure, progress::Board, settings::SERVICE};
+use crate::{failure::Failure, progress::Board};
 
-/// How long to wait for NATS before giving up, in seconds.
-const NATS_WAIT_S: u64 = 10;
 /// Settings of the connections that build. What is not on disk yet when Postgres dies is built again, since rows and progress are
 /// committed together; only the swap waits for the disk. Sorting for an index may take so much memory.
 const BULK_SETTINGS: [(&str, &str); 2] = [("synchronous_commit", "off"), ("maintenance_work_mem", "256MB")];
@@ -58,15 +54,9 @@ pub struct Replayer {
 }
 
 impl Replayer {
-    /// Connects to the log; fails with [`Failure::Away`] if it is not there within some seconds.
-    pub async fn connect(nats_url: &str, options: PgConnectOptions) -> Result<Self, Failure> {
-        let store = JetStreamEventStore::connect(nats_url, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
-        let mut reason = String::new();
-        let ready = store.wait_until_ready(|waits_for| waits_for.clone_into(&mut reason));
-        if tokio::time::timeout(Duration::from_secs(NATS_WAIT_S), ready).await.is_err() {
-            return Err(Failure::Away(reason));
-        }
-        Ok(Self { store, options: options.options(BULK_SETTINGS) })
+    /// Reads the log by `store`, and builds by connections of its own.
+    pub fn new(store: JetStreamEventStore, options: PgConnectOptions) -> Self {
+        Self { store, options: options.options(BULK_SETTINGS) }
     }
 
     /// Rebuilds one read model, as [`replay_all`](Self::replay_all) does.

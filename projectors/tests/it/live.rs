@@ -240,7 +240,7 @@ async fn what_is_skipped_is_skipped_for_good_and_stays_in_the_trail() {
     assert_eq!(world.count("SELECT count(*) FROM contrail.audit").await, end, "the trail lacks no event");
     assert_eq!(world.count("SELECT count(*) FROM contrail.skips WHERE reason = 'a test put it there'").await, 4);
     world.assert_all_agree().await;
-    for outcome in world.replayer().await.replay_all(&ProjectionName::ALL, Purpose::Swap).await.unwrap() {
+    for outcome in world.replayer().replay_all(&ProjectionName::ALL, Purpose::Swap).await.unwrap() {
         assert_eq!(outcome.unwrap().position, end);
     }
     world.assert_all_agree().await;
@@ -299,16 +299,7 @@ async fn a_value_that_postgres_refuses_halts_at_its_event_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_that_the_log_lost_halts_everything_before_it() {
-    let world = World::without_streams().await;
-    let jetstream = async_nats::jetstream::new(async_nats::connect(world.nats.url()).await.unwrap());
-    let careless = async_nats::jetstream::stream::Config {
-        name: event_store::STREAM.to_owned(),
-        subjects: vec!["events.>".to_owned()],
-        allow_direct: true,
-        allow_atomic_publish: true,
-        ..Default::default()
-    };
-    let stream = jetstream.create_stream(careless).await.unwrap();
+    let (world, stream) = World::with_careless_stream().await;
     world.teller().tell(2).await;
     stream.delete_message(7).await.unwrap();
 

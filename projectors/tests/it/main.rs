@@ -8,6 +8,7 @@ mod world;
 mod live;
 
 mod audit;
+mod audit_live;
 mod replay;
 
 mod program;

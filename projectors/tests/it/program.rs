@@ -120,6 +120,20 @@ async fn from_nothing_to_a_verified_trail() {
     assert_eq!((code, stdout), (0, std::fs::read_to_string(file).unwrap()));
     assert_eq!(output(configured(&["audit", "checkpoint"], &world, &key)).0, 0);
 
+    let live = ["audit", "verify", "--live", "--key", vkey.trim(), "--output", "json"];
+    let (code, stdout, stderr) = output(configured(&live, &world, &key));
+    assert_eq!((code, json(&stdout)["size"].as_u64()), (0, Some(end)), "{stdout}{stderr}");
+    assert_eq!(output(configured(&["audit", "verify", "--live"], &world, &key)).0, 0);
+    world.execute("UPDATE contrail.audit SET actor = 'operator:o-1' WHERE position = 3").await;
+    let (code, stdout, _) = output(configured(&live, &world, &key));
+    assert_eq!((code, json(&stdout)["findings"][0]["position"].as_u64()), (5, Some(3)), "{stdout}");
+    let (code, _, stderr) = output(projectors(&["audit", "verify", "--live"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("NATS_URL") && stderr.contains("DATABASE_URL"), "{stderr}");
+    for usage in [&["audit", "verify"][..], &["audit", "verify", file], &["audit", "verify", file, "--live"]] {
+        assert_eq!(output(projectors(usage)).0, 2, "{usage:?}");
+    }
+
     world.execute("UPDATE contrail.orders SET status = 'PLACED'").await;
     let (code, stdout, _) = output(configured(&["replay", "orders", "--verify", "--output", "json"], &world, &key));
     assert_eq!((code, json(&stdout)["replays"][0]["comparison"]["differing"].as_u64()), (5, Some(4)));

@@ -33,7 +33,7 @@ async fn a_replay_while_events_come_in_loses_and_doubles_none() {
     let mut teller = world.teller();
     teller.tell(50).await;
 
-    let replayer = world.replayer().await;
+    let replayer = world.replayer();
     let replays = async {
         for name in ProjectionName::ALL.into_iter().cycle().take(6) {
             let report = replayer.replay(name, Purpose::Swap).await.unwrap();
@@ -57,7 +57,7 @@ async fn readers_always_find_the_table_and_never_an_older_state() {
     let position = teller.tell(30).await;
     world.reach(&[ProjectionName::Orders], position).await;
 
-    let replayer = world.replayer().await;
+    let replayer = world.replayer();
     let replays = async {
         for _ in 0..5 {
             replayer.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
@@ -88,7 +88,7 @@ async fn the_new_table_has_the_grants_and_the_indexes_of_the_old() {
                  WHERE schemaname = 'contrail' AND tablename = 'orders') FROM pg_class WHERE oid = 'contrail.orders'::regclass";
     let before: String = sqlx::query_scalar(facts).fetch_one(&world.pool).await.unwrap();
     assert!(before.contains("=r/"), "{before}");
-    world.replayer().await.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
+    world.replayer().replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
     let after: String = sqlx::query_scalar(facts).fetch_one(&world.pool).await.unwrap();
     assert_eq!(after, before);
 }
@@ -104,7 +104,7 @@ async fn an_interrupted_replay_is_gone_on_with_and_a_reader_only_delays_the_swap
     let mut reader = PgConnection::connect(world.database.url()).await.unwrap();
     let mut reading = reader.begin().await.unwrap();
     sqlx::query("SELECT count(*) FROM contrail.orders").execute(&mut *reading).await.unwrap();
-    let replayer = world.replayer().await;
+    let replayer = world.replayer();
     {
         let replay = replayer.replay(ProjectionName::Orders, Purpose::Swap);
         tokio::pin!(replay);
@@ -142,7 +142,7 @@ async fn what_another_build_has_left_is_not_gone_on_with() {
              INSERT INTO contrail_replay_orders.progress VALUES (25, NULL, 'another build')",
         )
         .await;
-    let report = world.replayer().await.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
+    let report = world.replayer().replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
     assert_eq!((report.events, report.position), (end, end));
 }
 
@@ -152,7 +152,7 @@ async fn several_read_models_are_rebuilt_from_one_reading_and_one_that_fails_sto
     let mut teller = world.teller();
     teller.tell(300).await;
     let end = world.poison("events.order.x", &poison_order()).await;
-    let outcomes = world.replayer().await.replay_all(&ProjectionName::ALL, Purpose::Swap).await.unwrap();
+    let outcomes = world.replayer().replay_all(&ProjectionName::ALL, Purpose::Swap).await.unwrap();
     let [orders, inventory, audit] = outcomes.try_into().unwrap();
     assert_eq!(orders.unwrap_err().exit(), Exit::Failed);
     for report in [inventory.unwrap(), audit.unwrap()] {
@@ -182,7 +182,7 @@ async fn a_replay_to_a_position_puts_the_read_model_back_to_there() {
     let end = world.teller().tell(30).await;
     world.reach(&ProjectionName::ALL, end).await;
     running.stop().await;
-    let replayer = world.replayer().await;
+    let replayer = world.replayer();
     let failure = replayer.replay(ProjectionName::Orders, Purpose::SwapAt(end + 1)).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::TryAgain, "{failure}");
     let to = 7 * EVENTS_PER_ORDER;
@@ -209,7 +209,7 @@ async fn a_replay_to_a_position_puts_the_read_model_back_to_there() {
 async fn what_an_interrupted_replay_has_left_can_be_abandoned() {
     let world = World::new().await;
     let end = world.teller().tell(5).await;
-    let replayer = world.replayer().await;
+    let replayer = world.replayer();
     let mut reader = PgConnection::connect(world.database.url()).await.unwrap();
     let mut reading = reader.begin().await.unwrap();
     sqlx::query("SELECT count(*) FROM contrail.orders").execute(&mut *reading).await.unwrap();
@@ -250,7 +250,7 @@ async fn a_second_replay_of_the_same_read_model_is_refused() {
     let mut rival = PgConnection::connect(world.database.url()).await.unwrap();
     // As the first replay does; the keys are the contract between two builds of the program.
     sqlx::query("SELECT pg_advisory_lock(x'636f6e74'::int, 0)").execute(&mut rival).await.unwrap();
-    let replayer = world.replayer().await;
+    let replayer = world.replayer();
     let failure = replayer.replay(ProjectionName::Orders, Purpose::Verify).await.unwrap_err();
     assert!(matches!(failure, Failure::Conflict(_)), "{failure:?}");
     assert_eq!(failure.exit(), Exit::Conflict);
@@ -272,7 +272,7 @@ async fn a_replay_mends_a_broken_row_and_ends_the_halt() {
     let halt = eventually("inventory to halt", async || world.projection(ProjectionName::Inventory).await.halt).await;
     assert!(halt.reason.contains("replay inventory"), "{halt:?}");
 
-    world.replayer().await.replay(ProjectionName::Inventory, Purpose::Swap).await.unwrap();
+    world.replayer().replay(ProjectionName::Inventory, Purpose::Swap).await.unwrap();
     assert_eq!(world.projection(ProjectionName::Inventory).await.state, ProjectionState::Running);
     let later = teller.tell(8).await;
     world.reach(&ProjectionName::ALL, later).await;
@@ -289,7 +289,7 @@ async fn a_replay_stops_at_an_event_that_it_cannot_apply_and_swaps_nothing() {
     world.poison("events.order.x", "nonsense").await;
     let running = world.run().await;
     eventually("a halt", async || world.projection(ProjectionName::Orders).await.halt).await;
-    let failure = world.replayer().await.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap_err();
+    let failure = world.replayer().replay(ProjectionName::Orders, Purpose::Swap).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Failed);
     let orders = world.projection(ProjectionName::Orders).await;
     assert_eq!((orders.position, orders.state), (before, ProjectionState::Halted));
@@ -304,7 +304,7 @@ async fn the_trail_of_another_log_is_not_swapped_in() {
     let end = world.teller().tell(2).await;
     let sql = "INSERT INTO contrail.audit_checkpoints (size, root, note) VALUES ($1, $2, 'of another log')";
     sqlx::query(sql).bind(end.cast_signed() - 3).bind([7_u8; 32].as_slice()).execute(&world.pool).await.unwrap();
-    let failure = world.replayer().await.replay(ProjectionName::Audit, Purpose::Swap).await.unwrap_err();
+    let failure = world.replayer().replay(ProjectionName::Audit, Purpose::Swap).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Integrity, "{failure}");
     assert_eq!(world.count("SELECT count(*) FROM contrail.audit").await, 0);
 }
@@ -314,7 +314,7 @@ async fn a_log_that_ends_before_the_read_model_is_told() {
     let world = World::new().await;
     world.teller().tell(1).await;
     world.execute("UPDATE contrail.projections SET position = 1000").await;
-    let failure = world.replayer().await.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap_err();
+    let failure = world.replayer().replay(ProjectionName::Orders, Purpose::Swap).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Integrity, "{failure}");
 }
 
@@ -375,7 +375,7 @@ async fn verifying_while_events_come_in_compares_one_moment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_log_replays_to_empty_tables() {
     let world = World::new().await;
-    let replayer = world.replayer().await;
+    let replayer = world.replayer();
     for name in ProjectionName::ALL {
         let report = replayer.replay(name, Purpose::Swap).await.unwrap();
         assert_eq!((report.events, report.position), (0, 0));
@@ -389,7 +389,7 @@ async fn a_view_that_depends_on_the_table_is_not_left_behind() {
     let world = World::new().await;
     world.teller().tell(1).await;
     world.execute("CREATE VIEW public.revenue AS SELECT sum(total_minor) FROM contrail.orders").await;
-    let replayer = world.replayer().await;
+    let replayer = world.replayer();
     let failure = replayer.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Conflict, "{failure}");
     world.execute("DROP VIEW public.revenue").await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Stream;
 use event_store::JetStreamEventStore;
 use local_stack::{nats::NatsServer, testing, testing::TestDatabase};
 use projectors::{
@@ -50,6 +51,21 @@ impl World {
         Self { nats, database, store, pool, signer: Signer::from_seed(&[7; 32]) }
     }
 
+    /// A log out of which events can be deleted, as no log of ours lets them be.
+    pub(crate) async fn with_careless_stream() -> (Self, Stream) {
+        let world = Self::without_streams().await;
+        let jetstream = async_nats::jetstream::new(async_nats::connect(world.nats.url()).await.unwrap());
+        let careless = async_nats::jetstream::stream::Config {
+            name: event_store::STREAM.to_owned(),
+            subjects: vec!["events.>".to_owned()],
+            allow_direct: true,
+            allow_atomic_publish: true,
+            ..Default::default()
+        };
+        let stream = jetstream.create_stream(careless).await.unwrap();
+        (world, stream)
+    }
+
     pub(crate) fn teller(&self) -> Teller {
         Teller::new(self.store.clone())
     }
@@ -90,13 +106,13 @@ impl World {
         jetstream.publish(subject.to_owned(), bytes.to_owned().into()).await.unwrap().await.unwrap().sequence
     }
 
-    pub(crate) async fn replayer(&self) -> Replayer {
+    pub(crate) fn replayer(&self) -> Replayer {
         let options = pool::connect_options(self.database.url(), BULK_POOL).unwrap();
-        Replayer::connect(self.nats.url(), options).await.unwrap()
+        Replayer::new(self.store.clone(), options)
     }
 
     pub(crate) async fn verify(&self, name: ProjectionName) -> Comparison {
-        self.replayer().await.replay(name, Purpose::Verify).await.unwrap().comparison.unwrap()
+        self.replayer().replay(name, Purpose::Verify).await.unwrap().comparison.unwrap()
     }
 
     /// That each read model is what the log says.

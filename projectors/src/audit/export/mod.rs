@@ -6,7 +6,7 @@
 
 mod file;
 mod filter;
-mod trail;
+pub(super) mod trail;
 
 use std::{
     fmt,

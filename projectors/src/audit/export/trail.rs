@@ -1,7 +1,7 @@
 //! The rows of `contrail.audit` as an export reads them.
 
 use bytes::Bytes;
-use sqlx::{Connection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use super::filter::Filter;
 use crate::{
@@ -72,6 +72,17 @@ pub(super) async fn read(
     // The server notices an unclean end as well.
     let _ = connection.close().await;
     Ok(())
+}
+
+/// All columns of the events after `after`, up to `to`.
+pub(in crate::audit) async fn page(connection: &mut PgConnection, after: u64, to: u64) -> Result<Vec<TrailRow>, sqlx::Error> {
+    let statement = Filter::default().statement(&mut *connection, Columns::All, after, to).await?;
+    let mut copied = CopyOut::start(connection, &statement).await?;
+    let mut rows = Vec::new();
+    while let Some(row) = copied.next().await? {
+        rows.push(decode(row, Columns::All)?);
+    }
+    Ok(rows)
 }
 
 /// The leaves after `after`, up to `to`.
