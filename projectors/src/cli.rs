@@ -53,6 +53,8 @@ pub(crate) enum AuditCommand {
     Export(Box<ExportArgs>),
     /// Check an exported file offline, or with --live the table against the log; exit code 5 if it is not what was signed
     Verify(VerifyArgs),
+    /// Prove that a later tree of the trail begins with an earlier one, so that nothing was taken back
+    Consistency(ConsistencyArgs),
     /// Print the last signed checkpoint
     Checkpoint(CheckpointArgs),
     /// Print the verifier key that belongs to the private key
@@ -323,6 +325,33 @@ impl VerifyArgs {
         let database = self.database.required(BULK_POOL, &mut mistakes);
         mistakes.finish()?;
         Ok((nats_url.expect(CHECKED), database.expect(CHECKED)))
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConsistencyArgs {
+    /// The earlier tree: how many events it has, or a file with its signed checkpoint
+    #[arg(value_name = "SIZE|FILE")]
+    pub(crate) old: String,
+    /// The later tree; by default all that the trail has
+    #[arg(value_name = "SIZE|FILE")]
+    pub(crate) new: Option<String>,
+    /// The verifier key that checkpoints in files must be signed by, or a file that holds it
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// How to print the proof
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+impl ConsistencyArgs {
+    pub(crate) fn check(self) -> Result<Database, SettingsError> {
+        let mut mistakes = Mistakes::new();
+        let database = self.database.required(BULK_POOL, &mut mistakes);
+        mistakes.finish()?;
+        Ok(database.expect(CHECKED))
     }
 }
 

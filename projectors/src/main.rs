@@ -7,6 +7,8 @@ use std::{fmt, io};
 use clap::Parser;
 use projectors::{
     audit::{
+        checkpoint::Checkpoint,
+        consistency,
         export::{self, Destination},
         key::{Signer, VerifierKey},
         live, verify,
@@ -22,7 +24,7 @@ use projectors::{
 use serde::Serialize;
 use telemetry::{drain::Drain, exit::Exit};
 
-use crate::cli::{AuditCommand, Cli, Command, ExportArgs, KeygenArgs, ReplayArgs, VerifyArgs};
+use crate::cli::{AuditCommand, Cli, Command, ConsistencyArgs, ExportArgs, KeygenArgs, ReplayArgs, VerifyArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -113,6 +115,7 @@ async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
     match command {
         AuditCommand::Export(args) => return audit_export(*args).await,
         AuditCommand::Verify(args) => return audit_verify(args).await,
+        AuditCommand::Consistency(args) => audit_consistency(args).await?,
         AuditCommand::Checkpoint(args) => {
             let database = args.check()?;
             print!("{}", export::last_note(&database.pool).await?);
@@ -157,6 +160,61 @@ async fn audit_verify(args: VerifyArgs) -> Result<Exit, Failure> {
         }
     }
 }
+
+async fn audit_consistency(args: ConsistencyArgs) -> Result<(), Failure> {
+    let output = args.output;
+    let key = args.key.as_deref().map(VerifierKey::from_argument).transpose();
+    let key = key.map_err(|error| Failure::usage("--key", &error))?;
+    let old = Tree::named(&args.old, key.as_ref())?;
+    let new = args.new.as_deref().map(|new| Tree::named(new, key.as_ref())).transpose()?;
+    let database = args.check()?;
+    let proof = consistency::prove(&database.pool, old.size(), new.as_ref().map(Tree::size)).await?;
+    for (tree, head) in [(Some(old), &proof.old), (new, &proof.new)] {
+        if let Some(Tree::Signed { file, checkpoint }) = tree
+            && checkpoint.root_in_base64() != head.root
+        {
+            let size = checkpoint.size;
+            return Err(Failure::Integrity(format!("the trail's first {size} events do not have the root that {file} has signed")));
+        }
+    }
+    match output {
+        Output::Json => println!("{}", serde_json::to_string(&proof).expect("a proof has string keys")),
+        Output::Table => println!("{proof}"),
+    }
+    Ok(())
+}
+
+/// A tree, as it is named on the command line.
+enum Tree {
+    Size(u64),
+    Signed { file: String, checkpoint: Checkpoint },
+}
+
+impl Tree {
+    fn named(argument: &str, key: Option<&VerifierKey>) -> Result<Self, Failure> {
+        if let Ok(size) = argument.parse() {
+            return Ok(Self::Size(size));
+        }
+        let key = key.ok_or_else(|| Failure::usage("--key", &MissingKey))?;
+        let note = std::fs::read_to_string(argument).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Failure::NotFound(format!("{argument} does not exist")),
+            _ => Failure::Other { doing: format!("read {argument}"), cause: error.into() },
+        })?;
+        let checkpoint = Checkpoint::open(&note, key).map_err(|error| Failure::Integrity(format!("{argument}: {error}")))?;
+        Ok(Self::Signed { file: argument.to_owned(), checkpoint })
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Self::Size(size) => *size,
+            Self::Signed { checkpoint, .. } => checkpoint.size,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("is needed to know who has signed a checkpoint")]
+struct MissingKey;
 
 fn print_verdict(verdict: &(impl Serialize + fmt::Display), verified: bool, output: Output) -> Exit {
     match output {

@@ -44,9 +44,14 @@ impl Checkpoint {
         Self { origin: ORIGIN.to_owned(), size: tree.size(), root: tree.root() }
     }
 
+    /// As it is written in a note.
+    pub fn root_in_base64(&self) -> String {
+        BASE64.encode(self.root)
+    }
+
     /// The note's text, which is what is signed.
     fn text(&self) -> String {
-        format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(self.root))
+        format!("{}\n{}\n{}\n", self.origin, self.size, self.root_in_base64())
     }
 
     /// The signed note. The same head and key always give the same note.

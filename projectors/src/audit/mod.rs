@@ -11,8 +11,10 @@ pub mod checkpoint;
 
 pub mod export;
 mod formats;
+mod recorded;
 mod row;
 
+pub mod consistency;
 pub mod live;
 
 mod diagnosis;

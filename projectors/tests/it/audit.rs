@@ -3,6 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},
     record::Field,
@@ -10,9 +11,11 @@ use parquet::{
 use projectors::{
     audit::{
         checkpoint::Checkpoint,
+        consistency,
         export::{self, Destination, Exported, Filter, Format, Request},
         key::Signer,
-        merkle::{Frontier, leaf_hash},
+        merkle::{Frontier, Hash, leaf_hash},
+        proof,
         verify::{self, Fault, Verdict},
     },
     failure::Failure,
@@ -496,6 +499,25 @@ async fn nothing_is_signed_that_is_not_what_was_recorded() {
     trail.world.execute("CREATE TABLE public.kept AS SELECT frontier FROM contrail.projections WHERE name = 'audit'").await;
     refused(forget, "UPDATE contrail.projections SET frontier = (SELECT frontier FROM public.kept) WHERE name = 'audit'").await;
     trail.export(None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_tree_of_the_trail_is_proven_to_begin_with_any_earlier_one() {
+    let trail = Trail::new(60).await;
+    let hash = |text: &str| -> Hash { BASE64.decode(text).unwrap().try_into().unwrap() };
+    for (old, new) in [(1, 1), (1, 2), (255, 256), (256, 257), (256, 512), (257, 600), (511, 513), (300, 512), (600, 600), (1, 600)]
+    {
+        let proven = consistency::prove(&trail.world.pool, old, Some(new)).await.unwrap();
+        assert_eq!((proven.old.size, proven.new.size), (old, new));
+        let hashes: Vec<_> = proven.consistency.iter().map(|text| hash(text)).collect();
+        assert!(proof::extends(&hash(&proven.old.root), old, &hash(&proven.new.root), new, &hashes), "{old} of {new}");
+        assert_eq!(trail.export(Some(old)).await.unwrap().root, proven.old.root);
+    }
+    assert_eq!(consistency::prove(&trail.world.pool, 5, None).await.unwrap().new.size, trail.end);
+    let rehash = "UPDATE contrail.audit SET leaf_hash = sha256(bytes) WHERE position = 5";
+    trail.world.execute(rehash).await;
+    let failure = consistency::prove(&trail.world.pool, 300, None).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Integrity, "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -120,6 +120,27 @@ async fn from_nothing_to_a_verified_trail() {
     assert_eq!((code, stdout), (0, std::fs::read_to_string(file).unwrap()));
     assert_eq!(output(configured(&["audit", "checkpoint"], &world, &key)).0, 0);
 
+    let (old, new) = (directory.path().join("old.checkpoint"), directory.path().join("trail.csv.checkpoint"));
+    let begins = ["audit", "export", "--to-position", "7", "--checkpoint", old.to_str().unwrap(), "--out", "-"];
+    assert_eq!(output(configured(&begins, &world, &key)).0, 0);
+    let proven = ["audit", "consistency", old.to_str().unwrap(), new.to_str().unwrap(), "--key", vkey.trim(), "--output", "json"];
+    let (code, stdout, stderr) = output(configured(&proven, &world, &key));
+    assert_eq!(code, 0, "{stderr}");
+    let proof = directory.path().join("proof.json");
+    std::fs::write(&proof, &stdout).unwrap();
+    let (old, new, proof) = (old.to_str().unwrap(), new.to_str().unwrap(), proof.to_str().unwrap());
+    assert_eq!(independently_consistent(old, new, proof, vkey.trim()), 0);
+    assert_eq!(independently_consistent(new, old, proof, vkey.trim()), 5);
+    std::fs::write(proof, stdout.replacen("\"consistency\":[\"", "\"consistency\":[\"AAAA", 1)).unwrap();
+    assert_eq!(independently_consistent(old, new, proof, vkey.trim()), 5);
+    let (_, other_size, _) = output(configured(&["audit", "consistency", "8", "--output", "json"], &world, &key));
+    std::fs::write(proof, other_size).unwrap();
+    assert_eq!(independently_consistent(old, new, proof, vkey.trim()), 5);
+    for (arguments, right) in [(["7", "5"], 4), (["0", "5"], 4), (["7", "100000"], 75), ([old, "9"], 2), (["/none", "9"], 2)] {
+        let (code, _, stderr) = output(configured(&[&["audit", "consistency"], &arguments[..]].concat(), &world, &key));
+        assert_eq!(code, right, "{arguments:?}: {stderr}");
+    }
+
     let live = ["audit", "verify", "--live", "--key", vkey.trim(), "--output", "json"];
     let (code, stdout, stderr) = output(configured(&live, &world, &key));
     assert_eq!((code, json(&stdout)["size"].as_u64()), (0, Some(end)), "{stdout}{stderr}");
@@ -231,4 +252,11 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a stranger thinks of a consistency proof.
+fn independently_consistent(old: &str, new: &str, proof: &str, vkey: &str) -> i32 {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/e2e/independent/verify_consistency.py");
+    let status = Command::new("python3").args([script, old, new, proof, "--key", vkey]).status();
+    status.expect("python3 is there").code().unwrap()
 }

@@ -15,9 +15,8 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use read_store::projections::ProjectionName;
 use serde::Serialize;
-use sqlx::{PgPool, Row};
+use sqlx::PgPool;
 
 pub use filter::Filter;
 
@@ -29,10 +28,11 @@ use super::{
     key::Signer,
     merkle::{Frontier, Hash, leaf_hash},
     proof,
+    recorded::Recorded,
     row::TrailRow,
     tiles::{TILE_LEAVES, Tiles},
 };
-use crate::{checkpoints, failure::Failure, progress::Progress, read_models::signed};
+use crate::{failure::Failure, progress::Progress};
 
 /// Size of the output buffers, in bytes.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -114,7 +114,7 @@ pub fn proof_path(file: &Path) -> PathBuf {
 ///
 /// Fails with [`Failure::Integrity`] if the table is not what was recorded: then nothing is signed and no file appears.
 pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result<Exported, Failure> {
-    let expected = Expected::of(pool, request.filter.to_position).await?;
+    let expected = Recorded::of(pool, request.filter.to_position).await?;
     let (file, beside) = match &request.destination {
         Destination::Stdout => (None, None),
         Destination::File(path) => (Some(path.clone()), Some(path)),
@@ -166,73 +166,8 @@ fn cannot_write(path: Option<&Path>) -> impl FnOnce(io::Error) -> Failure {
     move |error| Failure::other(format!("write {what}"))(error)
 }
 
-/// What was recorded of the part of the trail that is exported.
-struct Expected {
-    size: u64,
-    heads: Vec<(u64, Hash)>,
-}
-
-impl Expected {
-    async fn of(pool: &PgPool, to_position: Option<u64>) -> Result<Self, Failure> {
-        let trail =
-            checkpoints::peek(pool, ProjectionName::Audit).await.map_err(Failure::postgres("read the audit trail's position"))?;
-        let size = to_position.unwrap_or(trail.position);
-        if size > trail.position {
-            return Err(Failure::Away(format!("the audit trail is at position {}, not yet at {size}", trail.position)));
-        }
-        let mut heads = Vec::from_iter(recorded_head(pool, size).await?);
-        if size == trail.position {
-            let tree = Frontier::from_bytes(trail.position, trail.frontier.as_deref().unwrap_or_default());
-            let tree = tree.map_err(|error| Failure::Integrity(format!("the stored audit tree is broken: {error}")))?;
-            heads.push((tree.size(), tree.root()));
-        }
-        Ok(Self { size, heads })
-    }
-
-    /// Adds the leaf at `position` to the tree, if it is the next one, and holds the tree against what was recorded.
-    fn append(&self, tree: &mut Frontier, position: u64, leaf: Hash) -> Result<(), Failure> {
-        let awaited = tree.size() + 1;
-        if position != awaited {
-            return Err(missing(awaited));
-        }
-        tree.append(leaf);
-        for (size, root) in &self.heads {
-            if tree.size() == *size && tree.root() != *root {
-                return Err(Failure::Integrity(format!(
-                    "the first {size} events in the table are not those whose root was recorded"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// The head of the tree, if it has every leaf.
-    fn head(&self, tree: &Frontier) -> Result<Checkpoint, Failure> {
-        if tree.size() < self.size { Err(missing(tree.size() + 1)) } else { Ok(Checkpoint::of(tree)) }
-    }
-}
-
-/// The last head that was signed of at most `size` events.
-async fn recorded_head(pool: &PgPool, size: u64) -> Result<Option<(u64, Hash)>, Failure> {
-    let doing = "read the signed checkpoints";
-    let row = sqlx::query("SELECT size, root FROM contrail.audit_checkpoints WHERE size <= $1 ORDER BY size DESC LIMIT 1")
-        .bind(signed(size))
-        .fetch_optional(pool)
-        .await
-        .map_err(Failure::postgres(doing))?;
-    let Some(row) = row else { return Ok(None) };
-    let size: i64 = row.try_get("size").map_err(Failure::postgres(doing))?;
-    let root: &[u8] = row.try_get("root").map_err(Failure::postgres(doing))?;
-    let root = root.try_into().map_err(|_| Failure::Integrity(format!("the recorded root of {size} events is no hash")))?;
-    Ok(Some((size.unsigned_abs(), root)))
-}
-
-fn missing(position: u64) -> Failure {
-    Failure::Integrity(format!("position {position} is missing from the table"))
-}
-
 /// Writes every event, and checks on the way everything that was recorded about them. Returns the head of their tree, and how many.
-async fn copy_whole(pool: &PgPool, expected: &Expected, sink: &mut Sink) -> Result<(Checkpoint, u64), Failure> {
+async fn copy_whole(pool: &PgPool, expected: &Recorded, sink: &mut Sink) -> Result<(Checkpoint, u64), Failure> {
     let progress = Progress::new("exporting", expected.size);
     let columns = Columns::wanted_by(sink);
     let mut tree = Frontier::new();
@@ -250,7 +185,7 @@ async fn copy_whole(pool: &PgPool, expected: &Expected, sink: &mut Sink) -> Resu
 async fn copy_part(
     pool: &PgPool,
     filter: &Filter,
-    expected: &Expected,
+    expected: &Recorded,
     sink: &mut Sink,
     mut proofs: Option<&mut impl Write>,
 ) -> Result<(Checkpoint, u64), Failure> {
@@ -261,8 +196,7 @@ async fn copy_part(
         tiles.append(leaf);
         expected.append(&mut tree, row.position, leaf)
     };
-    let everything = Filter::default();
-    trail::read(pool, &everything, Columns::Leaves, expected.size, take, |position| progress.at(position)).await?;
+    trail::read_leaves(pool, expected.size, take, |position| progress.at(position)).await?;
     let head = expected.head(&tree)?;
     drop(progress);
 

@@ -74,6 +74,16 @@ pub(super) async fn read(
     Ok(())
 }
 
+/// Hands the position and the leaf of every event up to `to` to `take`.
+pub(in crate::audit) async fn read_leaves(
+    pool: &PgPool,
+    to: u64,
+    take: impl AsyncFnMut(TrailRow) -> Result<(), Failure>,
+    passed: impl Fn(u64),
+) -> Result<(), Failure> {
+    read(pool, &Filter::default(), Columns::Leaves, to, take, passed).await
+}
+
 /// All columns of the events after `after`, up to `to`.
 pub(in crate::audit) async fn page(connection: &mut PgConnection, after: u64, to: u64) -> Result<Vec<TrailRow>, sqlx::Error> {
     let statement = Filter::default().statement(&mut *connection, Columns::All, after, to).await?;
@@ -98,7 +108,7 @@ pub(super) async fn leaves(pool: &PgPool, after: u64, to: u64) -> Result<Vec<Has
 }
 
 /// The hash that a row holds.
-pub(super) fn hash(position: u64, leaf: &[u8]) -> Result<Hash, Failure> {
+pub(in crate::audit) fn hash(position: u64, leaf: &[u8]) -> Result<Hash, Failure> {
     leaf.try_into().map_err(|_| Failure::Integrity(format!("position {position} was altered: its leaf hash is none")))
 }
 

@@ -1,0 +1,76 @@
+//! What the trail's tree has to be: what was signed of it, and what the trail goes on with.
+
+use read_store::projections::ProjectionName;
+use sqlx::{PgPool, Row};
+
+use super::{
+    checkpoint::Checkpoint,
+    merkle::{Frontier, Hash},
+};
+use crate::{checkpoints, failure::Failure, read_models::signed};
+
+/// What was recorded of the trail up to a position.
+pub(super) struct Recorded {
+    pub(super) size: u64,
+    heads: Vec<(u64, Hash)>,
+}
+
+impl Recorded {
+    /// Up to `to_position`, or to where the trail is.
+    pub(super) async fn of(pool: &PgPool, to_position: Option<u64>) -> Result<Self, Failure> {
+        let trail =
+            checkpoints::peek(pool, ProjectionName::Audit).await.map_err(Failure::postgres("read the audit trail's position"))?;
+        let size = to_position.unwrap_or(trail.position);
+        if size > trail.position {
+            return Err(Failure::Away(format!("the audit trail is at position {}, not yet at {size}", trail.position)));
+        }
+        let mut heads = Vec::from_iter(recorded_head(pool, size).await?);
+        if size == trail.position {
+            let tree = Frontier::from_bytes(trail.position, trail.frontier.as_deref().unwrap_or_default());
+            let tree = tree.map_err(|error| Failure::Integrity(format!("the stored audit tree is broken: {error}")))?;
+            heads.push((tree.size(), tree.root()));
+        }
+        Ok(Self { size, heads })
+    }
+
+    /// Adds the leaf at `position` to the tree, if it is the next one, and holds the tree against what was recorded.
+    pub(super) fn append(&self, tree: &mut Frontier, position: u64, leaf: Hash) -> Result<(), Failure> {
+        let awaited = tree.size() + 1;
+        if position != awaited {
+            return Err(missing(awaited));
+        }
+        tree.append(leaf);
+        for (size, root) in &self.heads {
+            if tree.size() == *size && tree.root() != *root {
+                return Err(Failure::Integrity(format!(
+                    "the first {size} events in the table are not those whose root was recorded"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The head of the tree, if it has every leaf.
+    pub(super) fn head(&self, tree: &Frontier) -> Result<Checkpoint, Failure> {
+        if tree.size() < self.size { Err(missing(tree.size() + 1)) } else { Ok(Checkpoint::of(tree)) }
+    }
+}
+
+/// The last head that was signed of at most `size` events.
+async fn recorded_head(pool: &PgPool, size: u64) -> Result<Option<(u64, Hash)>, Failure> {
+    let doing = "read the signed checkpoints";
+    let row = sqlx::query("SELECT size, root FROM contrail.audit_checkpoints WHERE size <= $1 ORDER BY size DESC LIMIT 1")
+        .bind(signed(size))
+        .fetch_optional(pool)
+        .await
+        .map_err(Failure::postgres(doing))?;
+    let Some(row) = row else { return Ok(None) };
+    let size: i64 = row.try_get("size").map_err(Failure::postgres(doing))?;
+    let root: &[u8] = row.try_get("root").map_err(Failure::postgres(doing))?;
+    let root = root.try_into().map_err(|_| Failure::Integrity(format!("the recorded root of {size} events is no hash")))?;
+    Ok(Some((size.unsigned_abs(), root)))
+}
+
+fn missing(position: u64) -> Failure {
+    Failure::Integrity(format!("position {position} is missing from the table"))
+}
