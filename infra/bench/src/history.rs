@@ -15,7 +15,7 @@ const EVENTS_QUICK: u64 = 20_000;
 pub(crate) async fn with_stack(
     options: &Options,
     workplace: &Workplace,
-    measure: impl AsyncFnOnce(&Stack, usize) -> anyhow::Result<Vec<Row>>,
+    measure: impl AsyncFnOnce(&mut Stack, usize) -> anyhow::Result<Vec<Row>>,
 ) -> anyhow::Result<Vec<Row>> {
     let folder = workplace.subfolder()?;
     let stack_options = StackOptions::new(folder.path().join("stack"));
@@ -25,7 +25,7 @@ pub(crate) async fn with_stack(
             block_in_place(|| stack.stop(service))?;
         }
         let events = write_log(options, &stack).await?;
-        measure(&stack, events).await
+        measure(&mut stack, events).await
     };
     let rows = rows.await;
     let shut_down = block_in_place(|| stack.shut_down());

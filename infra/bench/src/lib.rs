@@ -86,7 +86,12 @@ pub struct Options {
 impl Options {
     /// Whether `case` was asked for.
     fn wants(&self, case: &str) -> bool {
-        self.cases.is_empty() || self.cases.iter().any(|wanted| wanted == case)
+        self.cases.is_empty() || self.names(case)
+    }
+
+    /// Whether `case` was asked for by its name.
+    fn names(&self, case: &str) -> bool {
+        self.cases.iter().any(|wanted| wanted == case)
     }
 }
 

@@ -4,6 +4,8 @@
 //! * [`history`]: a long log without the services' help, for what reads logs.
 //! * [`shop`]: a checkout and a customer, over HTTP and GraphQL, with the retries that a shop makes.
 //! * [`load`]: many orders at once, each watched until its final status is seen.
+//! * [`onlooker`]: queries all the time, none of which may fail or show less than one before.
+//! * [`replay_under_load`]: rebuilding the read models while both of these go on.
 //! * [`settle`]: waiting until nothing moves any more.
 //! * [`invariants`]: DESIGN §13, checked on the log, the gateway's ledger, the read models, the mail and the audit trail.
 //! * [`demo`]: all of that with a table at the end: `cargo xtask demo`.
@@ -18,6 +20,10 @@ pub mod history;
 pub mod shop;
 
 pub mod load;
+
+pub mod onlooker;
+
+pub mod replay_under_load;
 
 pub mod settle;
 

@@ -55,7 +55,7 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
     if options.wants(SUSTAINED) {
         rows.push(sustained(options, workplace).await?);
     }
-    if options.cases.iter().any(|case| case == MEMORY) {
+    if options.names(MEMORY) {
         rows.push(on_fresh_stack(workplace, async |stack| memory::run(options, stack).await).await?);
     }
     Ok(rows)

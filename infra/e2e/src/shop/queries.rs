@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -118,6 +118,17 @@ impl Shop {
             }
             sleep(PAUSE).await;
         }
+    }
+
+    /// Any query, sent once. Fails unless there is an answer; whether it is an error is for the caller to see.
+    pub async fn ask_once(&self, query: &str, variables: &Value) -> anyhow::Result<Value> {
+        let request =
+            self.http.post(format!("{}/graphql", self.query_api)).json(&json!({ "query": query, "variables": variables }));
+        let response = request.send().await.with_context(|| format!("send {query}"))?;
+        let status = response.status();
+        let body = response.text().await.with_context(|| format!("read the answer to {query}"))?;
+        ensure!(status.is_success(), "{query} is answered with {status}: {body}");
+        serde_json::from_str(&body).with_context(|| format!("the answer to {query} is {body}"))
     }
 
     /// One order, as it is once the read model holds `min_position` if that is given; `None` if there is no such order.

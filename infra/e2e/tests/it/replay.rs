@@ -3,7 +3,13 @@
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use e2e::{history, random::Random};
+use e2e::{
+    history,
+    random::Random,
+    replay_under_load::{self, Outcome, Traffic},
+    settle,
+    workload::Workload,
+};
 use event_store::JetStreamEventStore;
 use local_stack::stack::SERVICES;
 use tokio::task::block_in_place;
@@ -55,5 +61,33 @@ async fn a_replay_that_is_killed_again_and_again_completes_and_agrees_with_the_l
     }
     let verified = block_in_place(|| replay(&["all", "--verify"]).output()).unwrap();
     assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stdout));
+    running.finish();
+}
+
+const ORDERS: u64 = 600;
+const ORDERS_PER_S: f64 = 40.0;
+const QUERIES_PER_S: f64 = 50.0;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_query_fails_or_sees_less_than_before_while_replays_swap_under_load() {
+    let mut running = Running::start();
+    for service in SERVICES {
+        running.stop(service);
+    }
+    let store = JetStreamEventStore::connect(&running.info().nats, "test").await.unwrap();
+    store.wait_until_ready(|_| {}).await;
+    history::write(&store, EVENTS).await.unwrap();
+    for service in SERVICES {
+        running.start_again(service);
+    }
+    settle::settle(running.info(), &running.shop).await.unwrap();
+
+    let workload = Workload::new("replayed", 14, ORDERS);
+    let traffic = Traffic { workload, orders_per_s: ORDERS_PER_S, queries_per_s: QUERIES_PER_S };
+    let outcome = replay_under_load::run(running.stack(), &running.shop, traffic).await;
+    let Outcome { replays, seen } = outcome.unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(!replays.is_empty() && replays.iter().all(|report| report["swapped"] == true), "{replays:?}");
+    assert!(seen.latencies.count() > 100, "{} queries were answered", seen.latencies.count());
+    assert_eq!((seen.failures, seen.setbacks), (vec![], vec![]));
     running.finish();
 }
