@@ -13,6 +13,7 @@ mod gateway_outage;
 
 mod drain;
 mod kills;
+mod poison;
 mod replay;
 mod start;
 
