@@ -44,9 +44,11 @@ async fn write_log(options: &Options, stack: &Stack) -> anyhow::Result<usize> {
     usize::try_from(written).context("count the events")
 }
 
-/// Nothing of what was before is left to be written while the next is measured.
+/// Nothing of what was before is left to be written, or to be cleared up, while the next is measured.
 pub(crate) async fn settle(stack: &Stack) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(&stack.info().database).await.context("connect to Postgres")?;
+    // Autovacuum would look through tables that a replay has swapped in, and be in the way of whatever comes next.
+    connection.execute("VACUUM ANALYZE").await.context("leave nothing to autovacuum")?;
     connection.execute("CHECKPOINT").await.context("write what is not on disk yet")?;
     // The server notices an unclean end as well.
     let _ = connection.close().await;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use futures::future::try_join_all;
 use read_store::projections::ProjectionName;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, Executor, PgConnection, Row, postgres::PgConnectOptions};
@@ -14,6 +15,9 @@ use tracing::info;
 
 use super::Purpose;
 use crate::read_models::{Checkpoint, Tables, signed};
+
+/// Indexes of one table that are built at the same time, each of them by one process of the server.
+const INDEXES_AT_A_TIME: usize = 4;
 
 /// Tables that are built beside the live ones.
 #[derive(Clone, Debug)]
@@ -94,7 +98,8 @@ impl Beside {
         let statements = format!(
             "DROP SCHEMA IF EXISTS {schema} CASCADE; \
              CREATE SCHEMA {schema}; \
-             CREATE TABLE {table} (LIKE {live} INCLUDING ALL EXCLUDING INDEXES); \
+             CREATE TABLE {table} (LIKE {live} INCLUDING ALL EXCLUDING INDEXES) \
+             WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false); \
              CREATE TABLE {schema}.progress (position bigint NOT NULL, frontier bytea, built_by text); {}",
             keys.join("; ")
         );
@@ -106,8 +111,8 @@ impl Beside {
         transaction.commit().await
     }
 
-    /// Gives the table every index of the live one that it does not have yet, each under the same name and for good; two at a time, the
-    /// second on a connection with `options`.
+    /// Gives the table every index of the live one that it does not have yet, each under the same name and for good; some at a time, each
+    /// on a connection with `options`, the largest first.
     pub(super) async fn add_indexes(&self, connection: &mut PgConnection, options: &PgConnectOptions) -> Result<(), sqlx::Error> {
         let (table, live) = (self.table(), Tables::live().of(self.name));
         // What stands before USING is about the live table.
@@ -117,7 +122,7 @@ impl Beside {
              FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = $1::regclass \
              AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u')) \
              AND relname NOT IN (SELECT built.relname FROM pg_index AS built_index JOIN pg_class AS built ON built.oid = indexrelid \
-             WHERE built_index.indrelid = $2::regclass) ORDER BY relname",
+             WHERE built_index.indrelid = $2::regclass) ORDER BY relpages, relname",
         )
         .bind(&live)
         .bind(&table)
@@ -125,13 +130,7 @@ impl Beside {
         .await?;
         let left = Mutex::new(indexes);
         let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let here = async {
-            while let Some(index) = next() {
-                connection.execute(index.as_str()).await?;
-            }
-            Ok(())
-        };
-        let there = async {
+        let builders = (0..INDEXES_AT_A_TIME).map(|_| async {
             let Some(first) = next() else { return Ok(()) };
             let mut connection = PgConnection::connect_with(options).await?;
             connection.execute(first.as_str()).await?;
@@ -139,8 +138,8 @@ impl Beside {
                 connection.execute(index.as_str()).await?;
             }
             connection.close().await
-        };
-        tokio::try_join!(here, there).map(drop)
+        });
+        try_join_all(builders).await.map(drop)
     }
 
     /// Writes down how far the tables are, in the transaction that brings them there.

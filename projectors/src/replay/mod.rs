@@ -32,7 +32,8 @@ use crate::{failure::Failure, progress::Board};
 
 /// Settings of the connections that build. What is not on disk yet when Postgres dies is built again, since rows and progress are
 /// committed together; only the swap waits for the disk. Sorting for an index may take so much memory.
-const BULK_SETTINGS: [(&str, &str); 2] = [("synchronous_commit", "off"), ("maintenance_work_mem", "256MB")];
+const BULK_SETTINGS: [(&str, &str); 3] =
+    [("synchronous_commit", "off"), ("maintenance_work_mem", "256MB"), ("max_parallel_maintenance_workers", "0")];
 
 /// What becomes of the tables that were built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

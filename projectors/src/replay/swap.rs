@@ -21,6 +21,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long the log may take to deliver the last events while the live projection stands still.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How much the first plans on the new table know of it; autovacuum looks closer afterwards. Postgres reads 300 pages for each.
+const STATISTICS_TARGET: u32 = 30;
+
 const DOING: &str = "swap the read model";
 
 /// Swaps tables and checkpoint in one transaction, once the tables are where the live ones are, or at `end` if there is one. No event is
@@ -60,13 +63,21 @@ async fn try_swap<M: ReadModel>(
     end: Option<u64>,
 ) -> Result<Attempt, Failure> {
     let (live_table, table) = (Tables::live().of(M::NAME), build.beside().table());
-    connection.execute(format!("ANALYZE {table}").as_str()).await.map_err(Failure::postgres(DOING))?;
+    let analyze = format!("SET default_statistics_target = {STATISTICS_TARGET}; ANALYZE {table}; RESET default_statistics_target");
+    connection.execute(analyze.as_str()).await.map_err(Failure::postgres(DOING))?;
 
     // Dropped without a commit, the transaction is rolled back.
     let mut transaction = connection.begin().await.map_err(Failure::postgres(DOING))?;
     // Of all transactions of a replay this is the one that must be on disk once it is committed, with all that it rests on.
     let settings = format!("SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}");
     transaction.execute(settings.as_str()).await.map_err(Failure::postgres(DOING))?;
+    // Autovacuum would give way to the exclusive lock below after a second, in which no reader could begin; to this one it does so while
+    // they go on, and does not come back.
+    let turn_away = format!("LOCK TABLE {live_table} IN SHARE UPDATE EXCLUSIVE MODE");
+    match transaction.execute(turn_away.as_str()).await {
+        Err(error) if is_lock_timeout(&error) => return Ok(Attempt::TableIsRead),
+        locked => locked.map_err(Failure::postgres(DOING))?,
+    };
     let (live, _) = match checkpoints::lock(&mut transaction, M::NAME).await {
         Err(error) if is_lock_timeout(&error) => return Ok(Attempt::TableIsRead),
         locked => locked.map_err(Failure::postgres(DOING))?,
@@ -79,9 +90,9 @@ async fn try_swap<M: ReadModel>(
         Err(error) if is_lock_timeout(&error) => return Ok(Attempt::TableIsRead),
         locked => locked.map_err(Failure::postgres(DOING))?,
     };
-    copy_rights(&mut transaction, &live_table, &table)
+    copy_settings(&mut transaction, &live_table, &table)
         .await
-        .map_err(Failure::postgres("grant on the new table what was granted on the old"))?;
+        .map_err(Failure::postgres("give the new table the grants and settings of the old"))?;
     exchange(&mut transaction, &live_table, &table, build.beside().tables().schema()).await?;
     let checkpoint = build.checkpoint();
     let standing = Standing { checkpoint: &checkpoint, head, halt: None };
@@ -94,8 +105,9 @@ async fn try_swap<M: ReadModel>(
     Ok(Attempt::Swapped)
 }
 
-/// The new table gets the old one's owner and grants.
-async fn copy_rights(transaction: &mut PgConnection, live_table: &str, table: &str) -> Result<(), sqlx::Error> {
+/// The new table gets the old one's owner, grants and storage parameters, and autovacuum is let in again.
+async fn copy_settings(transaction: &mut PgConnection, live_table: &str, table: &str) -> Result<(), sqlx::Error> {
+    transaction.execute(format!("ALTER TABLE {table} RESET (autovacuum_enabled, toast.autovacuum_enabled)").as_str()).await?;
     let statements: Vec<String> = sqlx::query_scalar(
         "SELECT format('ALTER TABLE %s OWNER TO %I', $2, pg_get_userbyid(relowner)) FROM pg_class \
          WHERE oid = $1::regclass AND relowner <> (SELECT relowner FROM pg_class WHERE oid = $2::regclass) \
@@ -103,7 +115,10 @@ async fn copy_rights(transaction: &mut PgConnection, live_table: &str, table: &s
          SELECT format('GRANT %s ON %s TO %s%s', privilege_type, $2, \
          CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, \
          CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) \
-         FROM pg_class, aclexplode(relacl) WHERE oid = $1::regclass",
+         FROM pg_class, aclexplode(relacl) WHERE oid = $1::regclass \
+         UNION ALL \
+         SELECT format('ALTER TABLE %s SET (%s)', $2, array_to_string(reloptions, ', ')) FROM pg_class \
+         WHERE oid = $1::regclass AND reloptions IS NOT NULL",
     )
     .bind(live_table)
     .bind(table)

@@ -83,14 +83,18 @@ async fn readers_always_find_the_table_and_never_an_older_state() {
 async fn the_new_table_has_the_grants_and_the_indexes_of_the_old() {
     let world = World::new().await;
     world.teller().tell(1).await;
-    world.execute("GRANT SELECT ON contrail.orders TO PUBLIC").await;
-    let facts = "SELECT relacl::text || (SELECT string_agg(indexdef, ';' ORDER BY indexname) FROM pg_indexes \
+    let toast = "SELECT coalesce(toast.reloptions::text, 'none') FROM pg_class AS toast JOIN pg_class ON toast.oid = pg_class.reltoastrelid \
+                 WHERE pg_class.oid = 'contrail.orders'::regclass";
+    world.execute("GRANT SELECT ON contrail.orders TO PUBLIC; ALTER TABLE contrail.orders SET (fillfactor = 90)").await;
+    let facts = "SELECT relacl::text || reloptions::text || (SELECT string_agg(indexdef, ';' ORDER BY indexname) FROM pg_indexes \
                  WHERE schemaname = 'contrail' AND tablename = 'orders') FROM pg_class WHERE oid = 'contrail.orders'::regclass";
     let before: String = sqlx::query_scalar(facts).fetch_one(&world.pool).await.unwrap();
-    assert!(before.contains("=r/"), "{before}");
+    assert!(before.contains("=r/") && before.contains("{fillfactor=90}"), "{before}");
     world.replayer().replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
     let after: String = sqlx::query_scalar(facts).fetch_one(&world.pool).await.unwrap();
     assert_eq!(after, before);
+    let toast: String = sqlx::query_scalar(toast).fetch_one(&world.pool).await.unwrap();
+    assert_eq!(toast, "none", "autovacuum is let in again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
