@@ -95,6 +95,9 @@ pub(crate) struct ReplayArgs {
     /// Compare with the live tables row by row and swap nothing; exit code 5 if they differ
     #[arg(long, conflicts_with_all = ["to_position", "abandon"])]
     verify: bool,
+    /// With --verify: also write every difference to this file, one JSON object a line, however many there are
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub(crate) differences: Option<PathBuf>,
     /// Rebuild up to this position only: the live table goes back to there, and a running projector on from there
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "abandon")]
     to_position: Option<u64>,

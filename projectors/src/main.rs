@@ -16,7 +16,7 @@ use projectors::{
     failure::Failure,
     log, migrate,
     output::Output,
-    replay::{self, Replayer, Report},
+    replay::{self, DifferenceLog, Replayer, Report},
     run,
     settings::SERVICE,
     skips, status,
@@ -81,16 +81,22 @@ async fn replay(args: ReplayArgs) -> Result<Exit, Failure> {
         println!("{}", replay::render_abandoned(&abandoned, output));
         return Ok(Exit::Done);
     }
+    let cannot_write = |error| Failure::Other { doing: "write the differences".to_owned(), cause: io::Error::into(error) };
+    let differences = args.differences.as_deref().map(DifferenceLog::create).transpose().map_err(cannot_write)?;
     let (nats_url, database) = args.check()?;
     let drain = Drain::on_signals();
     let all = async {
-        let replayer = Replayer::new(log::connect(&nats_url).await?, database.options);
+        let mut replayer = Replayer::new(log::connect(&nats_url).await?, database.options);
+        if let Some(differences) = &differences {
+            replayer = replayer.with_differences_in(differences.clone());
+        }
         replayer.replay_all(&projections, purpose).await
     };
     let outcomes = tokio::select! {
         () = drain.started() => return Err(Failure::Interrupted),
         outcomes = all => outcomes?,
     };
+    differences.map_or(Ok(()), |differences| differences.finish()).map_err(cannot_write)?;
     let (mut reports, mut failures) = (Vec::new(), Vec::new());
     for outcome in outcomes {
         match outcome {

@@ -7,14 +7,14 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::{Connection, Executor, PgConnection, Row, postgres::PgRow};
 
-use super::build::Build;
+use super::{DifferenceLog, build::Build};
 use crate::{
     checkpoints,
     failure::Failure,
     read_models::{Checkpoint, ReadModel, Tables},
 };
 
-/// Most differing rows that are listed; the rest is counted.
+/// Most differing rows that a report lists; the rest is counted. A [`DifferenceLog`] takes all of them.
 pub const DIFFERENCES_MAX: usize = 100_000;
 
 const DOING: &str = "compare the read models";
@@ -79,56 +79,72 @@ impl DifferenceKind {
 /// Brings the build to exactly where the live table is at one moment, and compares the two as of that moment.
 ///
 /// Both are read in one snapshot, so the live projection goes on undisturbed.
-pub(super) async fn compare<M: ReadModel>(connection: &mut PgConnection, build: &mut Build<'_, M>) -> Result<Comparison, Failure> {
+pub(super) async fn compare<M: ReadModel>(
+    connection: &mut PgConnection,
+    build: &mut Build<'_, M>,
+    log: Option<&DifferenceLog>,
+) -> Result<Comparison, Failure> {
     let mut snapshot = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.map_err(Failure::postgres(DOING))?;
     let live = checkpoints::peek(&mut *snapshot, M::NAME).await.map_err(Failure::postgres(DOING))?;
     build.advance_within(&mut snapshot, live.position).await?;
     snapshot.execute(format!("ANALYZE {}", build.beside().table()).as_str()).await.map_err(Failure::postgres(DOING))?;
 
     let (live_table, table) = (Tables::live().of(M::NAME), build.beside().table());
-    let mut comparison = compare_tables(&mut snapshot, M::NAME, &live_table, &table).await.map_err(Failure::postgres(DOING))?;
+    let mut findings = Findings { name: M::NAME, log, comparison: Comparison::default() };
+    compare_tables(&mut snapshot, &live_table, &table, &mut findings).await?;
     if build.checkpoint().frontier != live.frontier {
         let frontier = |checkpoint: &Checkpoint| checkpoint.frontier.as_ref().map(|frontier| BASE64.encode(frontier));
         let column = "frontier".to_owned();
         let columns = vec![ColumnDifference { column, live: frontier(&live), replayed: frontier(&build.checkpoint()) }];
-        comparison.add(Difference { key: String::new(), kind: DifferenceKind::Changed, columns });
+        findings.add(Difference { key: String::new(), kind: DifferenceKind::Changed, columns })?;
     }
     snapshot.rollback().await.map_err(Failure::postgres(DOING))?;
-    Ok(comparison)
+    Ok(findings.comparison)
 }
 
-impl Comparison {
-    fn add(&mut self, difference: Difference) {
-        self.differing += 1;
-        if self.differences.len() < DIFFERENCES_MAX {
-            self.differences.push(difference);
+struct Findings<'a> {
+    name: ProjectionName,
+    log: Option<&'a DifferenceLog>,
+    comparison: Comparison,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, difference: Difference) -> Result<(), Failure> {
+        if let Some(log) = self.log {
+            log.write(self.name, &difference).map_err(Failure::other("write the differences"))?;
         }
+        self.comparison.differing += 1;
+        if self.comparison.differences.len() < DIFFERENCES_MAX {
+            self.comparison.differences.push(difference);
+        }
+        Ok(())
     }
 }
 
 async fn compare_tables(
     snapshot: &mut PgConnection,
-    name: ProjectionName,
     live_table: &str,
     table: &str,
-) -> Result<Comparison, sqlx::Error> {
-    let rows: i64 = sqlx::query_scalar(&format!("SELECT count(*) FROM {table}")).fetch_one(&mut *snapshot).await?;
-    let columns = columns(snapshot, table).await?;
-    let sql = comparing(name, &columns, live_table, table);
-    let mut comparison = Comparison { rows: rows.unsigned_abs(), ..Comparison::default() };
+    findings: &mut Findings<'_>,
+) -> Result<(), Failure> {
+    let count = sqlx::query_scalar(&format!("SELECT count(*) FROM {table}")).fetch_one(&mut *snapshot).await;
+    let rows: i64 = count.map_err(Failure::postgres(DOING))?;
+    findings.comparison.rows = rows.unsigned_abs();
+    let columns = columns(snapshot, table).await.map_err(Failure::postgres(DOING))?;
+    let sql = comparing(findings.name, &columns, live_table, table);
     let mut found = sqlx::query(&sql).fetch(snapshot);
-    while let Some(row) = found.try_next().await? {
-        if let Some(difference) = difference(&row, &columns)? {
-            comparison.add(difference);
+    while let Some(row) = found.try_next().await.map_err(Failure::postgres(DOING))? {
+        if let Some(difference) = difference(&row, &columns).map_err(Failure::postgres(DOING))? {
+            findings.add(difference)?;
         }
     }
-    Ok(comparison)
+    Ok(())
 }
 
 /// Each column's name, and whether it is JSON, which Postgres cannot compare.
 async fn columns(connection: &mut PgConnection, table: &str) -> Result<Vec<(String, bool)>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT quote_ident(attname), atttypid = 'json'::regtype FROM pg_attribute \
+        "SELECT attname::text, atttypid = 'json'::regtype FROM pg_attribute \
          WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
     )
     .bind(table)
@@ -144,7 +160,7 @@ fn comparing(name: ProjectionName, columns: &[(String, bool)], live_table: &str,
         ProjectionName::Audit => "position",
     };
     let differs = |(column, is_json): &(String, bool)| {
-        let cast = if *is_json { "::text" } else { "" };
+        let (column, cast) = (quoted(column), if *is_json { "::text" } else { "" });
         format!("live.{column}{cast} IS DISTINCT FROM built.{column}{cast}")
     };
     let all = |value: &dyn Fn(&(String, bool)) -> String| columns.iter().map(value).collect::<Vec<_>>().join(", ");
@@ -155,10 +171,15 @@ fn comparing(name: ProjectionName, columns: &[(String, bool)], live_table: &str,
          FROM {live_table} AS live FULL OUTER JOIN {table} AS built ON live.{key} = built.{key} \
          WHERE {} ORDER BY COALESCE(live.{key}, built.{key})",
         all(&differs),
-        all(&|column| format!("CASE WHEN {} THEN live.{}::text END", differs(column), column.0)),
-        all(&|column| format!("CASE WHEN {} THEN built.{}::text END", differs(column), column.0)),
+        all(&|column| format!("CASE WHEN {} THEN live.{}::text END", differs(column), quoted(&column.0))),
+        all(&|column| format!("CASE WHEN {} THEN built.{}::text END", differs(column), quoted(&column.0))),
         any.join(" OR ")
     )
+}
+
+/// A name as it stands in a statement.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn difference(row: &PgRow, columns: &[(String, bool)]) -> Result<Option<Difference>, sqlx::Error> {

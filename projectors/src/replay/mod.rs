@@ -15,6 +15,7 @@ mod build;
 mod site;
 
 mod compare;
+mod difference_log;
 mod swap;
 
 mod report;
@@ -25,6 +26,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinSet;
 
 pub use compare::{ColumnDifference, Comparison, DIFFERENCES_MAX, Difference, DifferenceKind};
+pub use difference_log::DifferenceLog;
 pub use report::{Report, render, render_abandoned};
 
 use self::{reading::Reading, site::Site};
@@ -52,12 +54,19 @@ pub enum Purpose {
 pub struct Replayer {
     store: JetStreamEventStore,
     options: PgConnectOptions,
+    differences: Option<DifferenceLog>,
 }
 
 impl Replayer {
     /// Reads the log by `store`, and builds by connections of its own.
     pub fn new(store: JetStreamEventStore, options: PgConnectOptions) -> Self {
-        Self { store, options: options.options(BULK_SETTINGS) }
+        Self { store, options: options.options(BULK_SETTINGS), differences: None }
+    }
+
+    /// The same, which also writes every difference that it finds into `differences`.
+    #[must_use]
+    pub fn with_differences_in(self, differences: DifferenceLog) -> Self {
+        Self { differences: Some(differences), ..self }
     }
 
     /// Rebuilds one read model, as [`replay_all`](Self::replay_all) does.
@@ -110,7 +119,7 @@ impl Replayer {
     async fn prepare(&self, names: &[ProjectionName], purpose: Purpose) -> Result<Vec<Site>, Failure> {
         let mut sites = Vec::with_capacity(names.len());
         for name in names {
-            match Site::prepare(&self.options, &self.store, *name, purpose).await {
+            match Site::prepare(&self.options, &self.store, *name, purpose, self.differences.as_ref()).await {
                 Ok(site) => sites.push(site),
                 Err(failure) => {
                     for site in sites {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 use super::{
-    Purpose, Report,
+    DifferenceLog, Purpose, Report,
     beside::Beside,
     build::{BULK_EVENTS_MAX, Build},
     compare, swap,
@@ -42,6 +42,8 @@ pub(super) struct Site {
     head: u64,
     /// How far is built in bulk, before what came in meanwhile is caught up with.
     target: u64,
+    /// Takes what a comparison finds.
+    differences: Option<DifferenceLog>,
 }
 
 impl Site {
@@ -50,13 +52,15 @@ impl Site {
         store: &JetStreamEventStore,
         name: ProjectionName,
         purpose: Purpose,
+        differences: Option<&DifferenceLog>,
     ) -> Result<Self, Failure> {
         let mut connection = PgConnection::connect_with(options).await.map_err(Failure::postgres("connect to Postgres"))?;
         lock(&mut connection, name).await?;
         match Self::survey(&mut connection, store, name, purpose).await {
             Ok((beside, checkpoint, head, target)) => {
                 let options = options.clone();
-                Ok(Self { name, purpose, options, connection, beside, checkpoint, head, target })
+                let differences = differences.cloned();
+                Ok(Self { name, purpose, options, connection, beside, checkpoint, head, target, differences })
             }
             Err(failure) => {
                 leave(connection, name).await;
@@ -128,7 +132,7 @@ impl Site {
     }
 
     async fn rebuild_as<M: ReadModel>(&mut self, model: M, feed: Feed, board: &Board) -> Result<Report, Failure> {
-        let Self { purpose, options, connection, beside, checkpoint, head, target, .. } = self;
+        let Self { purpose, options, connection, beside, checkpoint, head, target, differences, .. } = self;
         let (started, resumed_from) = (Instant::now(), checkpoint.position);
         info!(projection = %M::NAME, target, resumed_from, "rebuilding {} from position {} to {target}", M::NAME, resumed_from + 1);
         let progress = board.add(format!("rebuilding {}", M::NAME), *target);
@@ -144,7 +148,7 @@ impl Site {
                 None
             }
             Purpose::Verify => {
-                let comparison = compare::compare(connection, &mut build).await?;
+                let comparison = compare::compare(connection, &mut build, differences.as_ref()).await?;
                 beside.discard(connection).await.map_err(Failure::postgres("drop what was built"))?;
                 Some(comparison)
             }

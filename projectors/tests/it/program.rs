@@ -156,8 +156,17 @@ async fn from_nothing_to_a_verified_trail() {
     }
 
     world.execute("UPDATE contrail.orders SET status = 'PLACED'").await;
-    let (code, stdout, _) = output(configured(&["replay", "orders", "--verify", "--output", "json"], &world, &key));
-    assert_eq!((code, json(&stdout)["replays"][0]["comparison"]["differing"].as_u64()), (5, Some(4)));
+    let differences = directory.path().join("differences.jsonl");
+    let verify = ["replay", "orders", "--verify", "--differences", differences.to_str().unwrap(), "--output", "json"];
+    let (code, stdout, _) = output(configured(&verify, &world, &key));
+    let comparison = &json(&stdout)["replays"][0]["comparison"];
+    assert_eq!((code, comparison["differing"].as_u64()), (5, Some(4)));
+    let lines = std::fs::read_to_string(differences).unwrap();
+    for (line, mut listed) in lines.lines().zip(comparison["differences"].as_array().unwrap().clone()) {
+        listed["table"] = "orders".into();
+        assert_eq!(json(line), listed);
+    }
+    assert_eq!(lines.lines().count(), 4);
     std::fs::OpenOptions::new().append(true).open(file).unwrap().write_all(b"{}\n").unwrap();
     let vkey_file = directory.path().join("vkey");
     std::fs::write(&vkey_file, vkey).unwrap();

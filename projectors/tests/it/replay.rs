@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use projectors::{
     failure::Failure,
@@ -360,6 +360,64 @@ async fn verifying_finds_every_difference_and_changes_nothing() {
 
     assert_eq!(world.count("SELECT count(*) FROM contrail.inventory WHERE view_id = 'SKU-99'").await, 1, "nothing is mended");
     assert_eq!(world.count(SCHEMAS).await, 0);
+}
+
+/// The least that can be changed of a value, by the type of its column, as SQL: one byte, or one step.
+fn nudged(column: &str, kind: &str) -> String {
+    match kind {
+        "bigint" | "integer" => format!("{column} + 1"),
+        "bytea" => format!("set_byte({column}, 7, get_byte({column}, 7) # 1)"),
+        "timestamp with time zone" => format!("{column} + interval '1 microsecond'"),
+        // The last digit of a number: of what the order costs, of what is on the shelf.
+        "json" => format!("regexp_replace({column}::text, '(minor_units|on_hand)\":([0-9]+)', '\\1\":1\\2')::json"),
+        "uuid" => {
+            format!("overlay({column}::text PLACING CASE right({column}::text, 1) WHEN '0' THEN '1' ELSE '0' END FROM 36)::uuid")
+        }
+        "text" => format!("overlay({column} PLACING CASE right({column}, 1) WHEN 'x' THEN 'y' ELSE 'x' END FROM length({column}))"),
+        kind => panic!("how can a {kind} be changed?"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_change_in_any_column_of_any_read_model_is_named() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let end = world.teller().tell(20).await;
+    world.reach(&ProjectionName::ALL, end).await;
+    running.stop().await;
+    for (name, key) in
+        [(ProjectionName::Orders, "view_id"), (ProjectionName::Inventory, "view_id"), (ProjectionName::Audit, "position")]
+    {
+        let all: Vec<(String, String)> = sqlx::query_as(
+            "SELECT column_name::text, data_type::text FROM information_schema.columns \
+             WHERE table_schema = 'contrail' AND table_name = $1 AND column_name <> $2",
+        )
+        .bind(name.as_str())
+        .bind(key)
+        .fetch_all(&world.pool)
+        .await
+        .unwrap();
+        // Each column in another row, and what is empty in every row in none.
+        let mut spoilt = BTreeMap::new();
+        for (column, kind) in &all {
+            let spoil = format!(
+                "UPDATE contrail.{name} SET {column} = {} WHERE {key} = \
+                 (SELECT min({key}) FROM contrail.{name} WHERE {column} IS NOT NULL AND NOT {key}::text = ANY($1)) RETURNING {key}::text",
+                nudged(column, kind)
+            );
+            let taken: Vec<String> = spoilt.keys().cloned().collect();
+            let row: Option<String> = sqlx::query_scalar(&spoil).bind(taken).fetch_optional(&world.pool).await.unwrap();
+            spoilt.extend(row.map(|row| (row, column.clone())));
+        }
+        assert!(spoilt.len() >= all.len() - 3, "{spoilt:?}");
+        let comparison = world.verify(name).await;
+        let found = comparison.differences.iter().map(|row| {
+            assert_eq!(row.kind, DifferenceKind::Changed, "{row:?}");
+            let [column] = &columns(row)[..] else { panic!("{row:?}") };
+            (row.key.clone(), column.split('.').next().unwrap().to_owned())
+        });
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), spoilt, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
