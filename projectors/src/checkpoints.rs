@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use event_store::STREAM;
 use read_store::{
     notices::{self, Notice},
-    projections::ProjectionName,
+    projections::{Halt, ProjectionName},
 };
 use sqlx::{
     PgConnection, PgExecutor, Row,
@@ -117,6 +117,24 @@ async fn notify(transaction: &mut PgConnection, name: ProjectionName, position: 
 
 /// The reason of a halt at a position that the log does not have.
 pub(crate) fn gap(expected: u64, found: u64) -> Unapplicable {
-    let reason = format!("position {expected} is missing from the stream {STREAM}, the next one is {found}");
+    let reason = format!("{}, the next one is {found}", is_missing(expected));
     Unapplicable { position: expected, event_type: None, reason }
+}
+
+/// The reason of a halt at the end of a log that ends at `head`, before what is applied already. What comes next in it is not what comes
+/// next here.
+pub(crate) fn short_log(head: u64, applied: u64) -> Unapplicable {
+    let reason = format!("{ENDS_AT} {head}, before position {applied}: it is not the one that was applied");
+    Unapplicable { position: applied + 1, event_type: None, reason }
+}
+
+/// Whether the halt is not about an event, but about there being none.
+pub(crate) fn is_without_event(halt: &Halt) -> bool {
+    halt.reason.starts_with(&is_missing(halt.position)) || halt.reason.starts_with(ENDS_AT)
+}
+
+const ENDS_AT: &str = "the log ends at";
+
+fn is_missing(position: u64) -> String {
+    format!("position {position} is missing from the stream {STREAM}")
 }

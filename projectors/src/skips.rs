@@ -3,14 +3,14 @@
 //! Who skips says why, and that is kept. The event stays in the log and in the audit trail; what is lost is what it would have done to
 //! one read model. Replays go past the same events, so that a rebuilt read model is the live one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use read_store::projections::{self, ProjectionName};
 use serde::Serialize;
 use serde_json::json;
 use sqlx::{PgExecutor, PgPool};
 
-use crate::{failure::Failure, output::Output, read_models::signed};
+use crate::{checkpoints, failure::Failure, output::Output, read_models::signed};
 
 /// What was skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,12 +30,12 @@ pub struct Skipped {
 /// Lets `name` go past the event that it stands before, which must be the one at `position` if that is given.
 ///
 /// A running projector goes on within about a second. Fails with [`Failure::Conflict`] if the projection is not halted, or halted
-/// elsewhere.
+/// elsewhere, or because the log lacks the event.
 pub async fn skip(pool: &PgPool, name: ProjectionName, position: Option<u64>, reason: &str) -> Result<Skipped, Failure> {
     const DOING: &str = "skip an event";
     let mut transaction = pool.begin().await.map_err(Failure::postgres(DOING))?;
     // The projection's own transactions begin with the same lock.
-    crate::checkpoints::lock(&mut transaction, name).await.map_err(Failure::postgres(DOING))?;
+    checkpoints::lock(&mut transaction, name).await.map_err(Failure::postgres(DOING))?;
     let projection = projections::one(&mut *transaction, name).await.map_err(Failure::postgres(DOING))?;
     let Some(halt) = projection.and_then(|projection| projection.halt) else {
         return Err(Failure::Conflict(format!("{name} is not halted: there is nothing to skip")));
@@ -44,6 +44,12 @@ pub async fn skip(pool: &PgPool, name: ProjectionName, position: Option<u64>, re
         && position != halt.position
     {
         return Err(Failure::Conflict(format!("{name} stands before position {}, not {position}", halt.position)));
+    }
+    if checkpoints::is_without_event(&halt) {
+        return Err(Failure::Conflict(format!(
+            "{}: there is no event to go past, and nothing here can do without it",
+            halt.reason
+        )));
     }
     sqlx::query(
         "INSERT INTO contrail.skips (projection, position, event_type, halt_reason, reason) VALUES ($1, $2, $3, $4, $5) \
@@ -77,6 +83,13 @@ pub(crate) async fn all(executor: impl PgExecutor<'_>, name: ProjectionName) -> 
         .fetch_all(executor)
         .await?;
     Ok(skips.into_iter().map(i64::unsigned_abs).collect())
+}
+
+/// How many events each projection skips; of one that skips none there is nothing.
+pub(crate) async fn counts(executor: impl PgExecutor<'_>) -> Result<BTreeMap<String, u64>, sqlx::Error> {
+    let counts: Vec<(String, i64)> =
+        sqlx::query_as("SELECT projection, count(*) FROM contrail.skips GROUP BY projection").fetch_all(executor).await?;
+    Ok(counts.into_iter().map(|(projection, count)| (projection, count.unsigned_abs())).collect())
 }
 
 /// What the command prints.

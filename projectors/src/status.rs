@@ -5,18 +5,36 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use event_store::JetStreamEventStore;
 use read_store::projections::{self, Projection};
+use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
 use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
-use crate::{failure::Failure, output::Output, settings::SERVICE};
+use crate::{failure::Failure, output::Output, settings::SERVICE, skips};
 
 /// How long the log may take to say how far it is; after that the projectors' own last look counts.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A projection, and what it goes past.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// How far it is.
+    #[serde(flatten)]
+    pub projection: Projection,
+    /// How many events it skips, because somebody has decided so.
+    pub skipped: u64,
+}
+
 /// Every projection; with `nats_url`, measured against the log as it is now.
-pub async fn status(pool: &PgPool, nats_url: Option<&str>) -> Result<Vec<Projection>, Failure> {
+pub async fn status(pool: &PgPool, nats_url: Option<&str>) -> Result<Vec<Status>, Failure> {
+    let all = projections(pool, nats_url).await?;
+    let skips = skips::counts(pool).await.map_err(Failure::postgres("read the skipped events"))?;
+    let skipped = |projection: &Projection| skips.get(projection.name.as_str()).copied().unwrap_or_default();
+    Ok(all.into_iter().map(|projection| Status { skipped: skipped(&projection), projection }).collect())
+}
+
+async fn projections(pool: &PgPool, nats_url: Option<&str>) -> Result<Vec<Projection>, Failure> {
     let mut all = projections::all(pool).await.map_err(Failure::postgres("read the projections"))?;
     let Some(nats_url) = nats_url else { return Ok(all) };
     match tokio::time::timeout(HEAD_TIMEOUT, head(nats_url)).await {
@@ -34,17 +52,17 @@ async fn head(nats_url: &str) -> Result<u64, Failure> {
 }
 
 /// What the command prints.
-pub fn render(projections: &[Projection], output: Output) -> String {
+pub fn render(statuses: &[Status], output: Output) -> String {
     match output {
         Output::Json => {
-            let rows: Vec<_> = projections.iter().map(json_row).collect();
+            let rows: Vec<_> = statuses.iter().map(json_row).collect();
             json!({ "projections": rows }).to_string()
         }
         Output::Table => {
             let mut table = Table::new();
             table.load_preset(presets::UTF8_FULL_CONDENSED);
-            table.set_header(["projection", "position", "head", "lag", "state", "updated", "halt"]);
-            for projection in projections {
+            table.set_header(["projection", "position", "head", "lag", "state", "skipped", "updated", "halt"]);
+            for Status { projection, skipped } in statuses {
                 let halt = projection.halt.as_ref().map_or_else(String::new, |halt| {
                     let event_type = halt.event_type.as_deref().unwrap_or("unknown type");
                     format!("at {} ({event_type}): {}", halt.position, halt.reason)
@@ -55,6 +73,7 @@ pub fn render(projections: &[Projection], output: Output) -> String {
                     projection.head.to_string(),
                     projection.lag().to_string(),
                     projection.state.as_str().to_owned(),
+                    skipped.to_string(),
                     projection.updated_at.format(&Rfc3339).unwrap_or_default(),
                     halt,
                 ]);
@@ -64,8 +83,8 @@ pub fn render(projections: &[Projection], output: Output) -> String {
     }
 }
 
-fn json_row(projection: &Projection) -> serde_json::Value {
-    let mut row = serde_json::to_value(projection).expect("a projection has string keys and times of our clocks");
-    row["lag"] = projection.lag().into();
+fn json_row(status: &Status) -> serde_json::Value {
+    let mut row = serde_json::to_value(status).expect("a projection has string keys and times of our clocks");
+    row["lag"] = status.projection.lag().into();
     row
 }

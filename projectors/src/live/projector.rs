@@ -116,18 +116,11 @@ impl<M: ReadModel> Projector<M> {
                     self.position = self.look_after().await.unwrap_or(self.position);
                     self.metrics.stands(self.position, self.head, false);
                     if self.short_log_ticks >= SHORT_LOG_TICKS_MAX {
-                        return Ok(Err(self.short_log()));
+                        return Ok(Err(checkpoints::short_log(self.head, self.position)));
                     }
                 }
             }
         }
-    }
-
-    /// The log ends before what is applied already. What comes next in it is not what comes next here.
-    fn short_log(&self) -> Unapplicable {
-        let reason =
-            format!("the log ends at {}, before position {}: it is not the one that was applied", self.head, self.position);
-        Unapplicable { position: self.position + 1, event_type: None, reason }
     }
 
     /// Applies what is at hand, or writes down the halt; tries for ever. Returns the event that the projection stands before.

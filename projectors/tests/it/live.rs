@@ -309,6 +309,8 @@ async fn a_position_that_the_log_lost_halts_everything_before_it() {
         assert_eq!(halt.position, 7);
         assert_eq!(halt.reason, "position 7 is missing from the stream EVENTS, the next one is 8");
         assert_eq!(world.projection(name).await.position, 6);
+        let refused = skips::skip(&world.pool, name, None, "it is lost").await.unwrap_err();
+        assert_eq!(refused.exit(), Exit::Conflict, "{refused}");
     }
     running.stop().await;
 }
@@ -420,6 +422,8 @@ async fn a_log_that_ends_before_what_was_applied_halts() {
     let running = world.run().await;
     let halt = eventually("a halt", async || world.projection(ProjectionName::Orders).await.halt).await;
     assert_eq!(halt.reason, format!("the log ends at {end}, before position 1000: it is not the one that was applied"));
+    let refused = skips::skip(&world.pool, ProjectionName::Orders, None, "why not").await.unwrap_err();
+    assert_eq!(refused.exit(), Exit::Conflict, "{refused}");
     world.reach(&[ProjectionName::Inventory, ProjectionName::Audit], end).await;
     running.stop().await;
 }

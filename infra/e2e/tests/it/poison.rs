@@ -72,6 +72,9 @@ async fn a_poisoned_message_halts_one_projection_everybody_says_so_and_skip_resu
     let (code, skipped) = projectors(&running, &["skip", "orders", "--reason", "a test", "--output", "json"]);
     assert_eq!((code, &skipped["skipped"]["position"]), (0, &json!(poisoned)), "{skipped}");
     is_confirmed(&running, &after).await;
+    let (_, status) = projectors(&running, &["status", "--output", "json"]);
+    let counts: Vec<_> = status["projections"].as_array().unwrap().iter().map(|row| row["skipped"].as_u64()).collect();
+    assert_eq!(counts, [Some(1), Some(0), Some(0)], "{status}");
     eventually("the projectors are ready", DEADLINE, async || Ok((ready(&running).await.0 == 200).then_some(()))).await.unwrap();
     assert_eq!(projection(&running, "orders").await["state"], "RUNNING");
     assert_eq!(projectors(&running, &["replay", "all", "--output", "json"]).0, 0);
