@@ -34,7 +34,7 @@ pub(super) fn missing(mut lines: Records, count: u64, size: u64) -> io::Result<F
         }
     }
     let detail = format!("{absent} of {size} lines are missing, as it seems at the end");
-    Ok(Finding { fault: Fault::Missing, line: Some(count + 1), detail })
+    Ok(Finding { fault: Fault::Truncated, line: Some(count + 1), detail })
 }
 
 /// The file has `count` lines, more than the `size` that were signed; `is_prefix` if those begin it.

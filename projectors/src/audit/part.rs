@@ -25,7 +25,7 @@ pub(super) fn compare(
         let record = records.next().map_err(unreadable(file))?;
         let line = record.map(|record| (leaf_hash(record.bytes), record.position));
         if let Some(damage) = records.damage {
-            return Ok((count, Some(Finding::altered(damage))));
+            return Ok((count, Some(Finding::damaged(damage, records.is_cut))));
         }
         let proof_line = proof_lines.next().map_err(unreadable(proofs))?;
         let ((leaf, claimed), proof_line) = match (line, proof_line) {
@@ -58,6 +58,9 @@ pub(super) fn compare(
         }
         last_position = position;
     }
+    if records.is_cut {
+        return Ok((count, Some(Finding::cut(count))));
+    }
     let cut = || Flaw { number: count, detail: "the last line of the proofs does not end".to_owned() };
     let flaw = records.flaw.or_else(|| proof_lines.is_cut.then(cut));
     Ok((count, flaw.map(Finding::altered)))
@@ -88,9 +91,14 @@ fn diagnose(file: &Path, proofs: &Path, line: u64) -> Result<(u64, Option<Findin
         proven += 1;
     }
     if let Some(damage) = records.damage {
-        return Ok((lines, Some(Finding::altered(damage))));
+        return Ok((lines, Some(Finding::damaged(damage, records.is_cut))));
     }
-    let (fault, detail) = if lines < proven {
+    if records.is_cut && lines <= proven {
+        return Ok((lines, Some(Finding::cut(lines))));
+    }
+    let (fault, detail) = if lines < proven && line > lines {
+        (Fault::Truncated, format!("the last {} of {proven} lines are missing", proven - lines))
+    } else if lines < proven {
         (Fault::Missing, format!("{} of {proven} lines are missing", proven - lines))
     } else if lines > proven {
         (Fault::Extra, format!("there are {} lines more than proofs", lines - proven))

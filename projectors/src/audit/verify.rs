@@ -24,6 +24,8 @@ pub enum Fault {
     WronglySigned,
     /// The file has fewer lines than were signed, or one of them was replaced by a copy of another.
     Missing,
+    /// The file ends too early: in the middle of a line, or, as it seems, before the last ones.
+    Truncated,
     /// The file has more lines than were signed.
     Extra,
     /// The lines are those that were signed, or look like it, but stand in another order.
@@ -38,6 +40,7 @@ impl Fault {
         match self {
             Self::WronglySigned => "wrongly signed",
             Self::Missing => "missing",
+            Self::Truncated => "truncated",
             Self::Extra => "extra",
             Self::Reordered => "reordered",
             Self::Altered => "altered",
@@ -59,6 +62,16 @@ pub struct Finding {
 impl Finding {
     pub(super) fn altered(Flaw { number, detail }: Flaw) -> Self {
         Self { fault: Fault::Altered, line: Some(number), detail }
+    }
+
+    /// Of a file that cannot be read any further.
+    pub(super) fn damaged(damage: Flaw, is_cut: bool) -> Self {
+        Self { fault: if is_cut { Fault::Truncated } else { Fault::Altered }, ..Self::altered(damage) }
+    }
+
+    /// Of a file that ends in the middle of a line.
+    pub(super) fn cut(line: u64) -> Self {
+        Self { fault: Fault::Truncated, line: Some(line), detail: "the last line does not end".to_owned() }
     }
 }
 
@@ -150,7 +163,9 @@ fn compare(mut records: Records, file: &Path, head: &Checkpoint) -> io::Result<(
     let count = tree.size();
     let is_prefix = root_at_size == Some(head.root);
     let finding = if let Some(damage) = records.damage {
-        Finding::altered(damage)
+        Finding::damaged(damage, records.is_cut)
+    } else if records.is_cut && count <= head.size {
+        Finding::cut(count)
     } else if is_prefix && count == head.size {
         // The hash covers the bytes of the events alone.
         let flaw = [records.flaw, misplaced].into_iter().flatten().min_by_key(|flaw| flaw.number);

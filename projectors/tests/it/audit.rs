@@ -143,7 +143,7 @@ async fn each_kind_of_tampering_is_told_apart() {
     assert_eq!(renumbered.0, Fault::Altered);
 
     let cut = trail.tampered(|lines| drop(lines.pop())).await;
-    assert_eq!(cut, (Fault::Missing, Some(last)));
+    assert_eq!(cut, (Fault::Truncated, Some(last)));
     let holed = trail.tampered(|lines| drop(lines.remove(3))).await;
     assert_eq!(holed, (Fault::Missing, Some(4)), "the order's second event follows on nothing");
     let replaced = trail.tampered(|lines| lines[20] = lines[19].clone()).await;
@@ -216,7 +216,7 @@ async fn each_kind_of_tampering_with_a_partial_export_is_told_apart() {
     let in_proofs = async |tamper: &dyn Fn(&mut Vec<String>)| found(tamper, export::proof_path(&trail.file())).await;
     assert_eq!(in_file(&|lines| lines[4] = lines[4].replace("test", "tost")).await, (Fault::Altered, Some(5)));
     assert_eq!(in_file(&|lines| drop(lines.remove(4))).await, (Fault::Missing, Some(5)));
-    assert_eq!(in_file(&|lines| drop(lines.pop())).await, (Fault::Missing, Some(30)));
+    assert_eq!(in_file(&|lines| drop(lines.pop())).await, (Fault::Truncated, Some(30)));
     assert_eq!(in_file(&|lines| lines.swap(4, 9)).await, (Fault::Reordered, Some(5)));
     assert_eq!(in_file(&|lines| lines.insert(4, lines[3].clone())).await, (Fault::Extra, Some(5)));
     assert_eq!(in_proofs(&|lines| lines[4] = "{}".to_owned()).await, (Fault::Altered, Some(5)));
@@ -358,6 +358,32 @@ async fn any_changed_byte_of_a_csv_file_is_found() {
         ] {
             fs::write(&file, changed).unwrap();
             assert!(!verify(&file, &trail.world.signer).verified, "{what}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_cut_anywhere_is_told_to_be_truncated() {
+    let trail = Trail::new(1).await;
+    let all = Filter::default;
+    for (filter, (format, name)) in [(all(), FORMATS[0]), (all(), FORMATS[1]), (all(), FORMATS[2])]
+        .into_iter()
+        .chain(FORMATS.map(|format| (Filter { aggregate_type: Some("order".to_owned()), ..all() }, format)))
+    {
+        let file = trail.directory.path().join(format!("audit.{name}"));
+        let request = Request { filter: filter.clone(), format, ..Request::all(Destination::File(file.clone())) };
+        export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+        let original = fs::read(&file).unwrap();
+        for length in (1..original.len()).step_by(53).chain([original.len() - 1]) {
+            fs::write(&file, &original[..length]).unwrap();
+            let verdict = verify(&file, &trail.world.signer);
+            let fault = verdict.finding.as_ref().map(|finding| finding.fault);
+            // Of a CSV file without its header nobody can tell what it was.
+            let is_headless = format == Format::Csv && !original[..length].contains(&b'\n');
+            assert!(
+                fault == Some(Fault::Truncated) || is_headless && fault.is_some(),
+                "{length} bytes of {name}, {filter:?}: {verdict}"
+            );
         }
     }
 }

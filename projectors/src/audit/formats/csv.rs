@@ -96,16 +96,17 @@ impl Reader {
             let is_at_end = self.raw.fill_buf()?.is_empty();
             return if is_at_end { Ok(None) } else { Err(Unread::Damaged("something follows that is no row".to_owned())) };
         }
+        let is_cut = !self.text.ends_with(b"\n");
         let columns = self.record.len();
         if columns != COLUMNS.len() {
             let flaw = Some(format!("this row has {columns} columns, and not {}", COLUMNS.len()));
-            return Ok(Some(Record { bytes: &self.text, position: None, flaw }));
+            return Ok(Some(Record { bytes: &self.text, position: None, flaw, is_cut }));
         }
         let position = str::from_utf8(&self.record[0]).ok().and_then(|text| text.parse().ok());
         let bytes = unguarded(&self.record[COLUMNS.len() - 1]);
         let written = written(position.unwrap_or_default(), bytes)?;
         let flaw = if written == self.text { None } else { Some(difference(&self.record, &written)?) };
-        Ok(Some(Record { bytes, position, flaw }))
+        Ok(Some(Record { bytes, position, flaw, is_cut }))
     }
 
     /// Reads the next record, and how it is written.

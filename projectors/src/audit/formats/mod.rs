@@ -93,6 +93,8 @@ pub(super) struct Record<'a> {
     pub(super) position: Option<u64>,
     /// What in its columns, or in how it is written, is not as its bytes have it.
     flaw: Option<String>,
+    /// Whether the file ends before it does.
+    is_cut: bool,
 }
 
 /// What in a file is not as its events' bytes have it, or not as an export is written.
@@ -110,6 +112,8 @@ enum Unread {
     Io(io::Error),
     /// The file can, but is not what an export is.
     Damaged(String),
+    /// The file ends where no export does.
+    Cut(String),
 }
 
 impl From<io::Error> for Unread {
@@ -126,6 +130,8 @@ pub(super) struct Records {
     pub(super) flaw: Option<Flaw>,
     /// Where the file ends to be readable although it goes on.
     pub(super) damage: Option<Flaw>,
+    /// Whether the file ends where no export does.
+    pub(super) is_cut: bool,
 }
 
 enum Source {
@@ -144,12 +150,12 @@ impl Records {
             Format::Csv => csv::Reader::open(path).map(|reader| Source::Csv(Box::new(reader))),
             Format::Parquet => parquet::Reader::open(path).map(|reader| Source::Parquet(Box::new(reader))),
         };
-        let (source, damage) = match source {
-            Ok(source) => (source, None),
-            Err(Unread::Damaged(detail)) => (Source::Nothing, Some(Flaw { number: 1, detail })),
-            Err(Unread::Io(error)) => return Err(error),
-        };
-        Ok(Self { source, number: 0, flaw: None, damage })
+        let mut records = Self { source: Source::Nothing, number: 0, flaw: None, damage: None, is_cut: false };
+        match source {
+            Ok(source) => records.source = source,
+            Err(unread) => stopped(unread, 0, &mut records.damage, &mut records.is_cut)?,
+        }
+        Ok(records)
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<Record<'_>>> {
@@ -162,6 +168,7 @@ impl Records {
         match record {
             Ok(Some(record)) => {
                 self.number += 1;
+                self.is_cut = record.is_cut;
                 if let Some(detail) = &record.flaw
                     && self.flaw.is_none()
                 {
@@ -170,13 +177,21 @@ impl Records {
                 Ok(Some(record))
             }
             Ok(None) => Ok(None),
-            Err(Unread::Damaged(detail)) => {
-                self.damage.get_or_insert(Flaw { number: self.number + 1, detail });
-                Ok(None)
-            }
-            Err(Unread::Io(error)) => Err(error),
+            Err(unread) => stopped(unread, self.number, &mut self.damage, &mut self.is_cut).map(|()| None),
         }
     }
+}
+
+/// Notes that a file cannot be read beyond the first `number` events.
+fn stopped(unread: Unread, number: u64, damage: &mut Option<Flaw>, is_cut: &mut bool) -> io::Result<()> {
+    let (detail, cut) = match unread {
+        Unread::Damaged(detail) => (detail, false),
+        Unread::Cut(detail) => (detail, true),
+        Unread::Io(error) => return Err(error),
+    };
+    *is_cut |= cut;
+    damage.get_or_insert(Flaw { number: number + 1, detail });
+    Ok(())
 }
 
 /// What is wrong with a column.
@@ -227,7 +242,6 @@ impl Lines {
             return Ok(None);
         }
         // The hash does not cover line ends, but a file without the last one was not written by us.
-        let flaw = self.is_cut.then(|| "the last line does not end".to_owned());
-        Ok(Some(Record { bytes: &self.line, position: None, flaw }))
+        Ok(Some(Record { bytes: &self.line, position: None, flaw: None, is_cut: self.is_cut }))
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     cell::Cell,
     fs::File,
-    io::{self, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     panic::{self, AssertUnwindSafe},
     path::Path,
     slice,
@@ -37,7 +37,7 @@ use uuid::Uuid;
 use super::{COLUMNS, Out, Record, Unread, contradicts};
 use crate::audit::row::{Attributes, TrailRow};
 
-/// How every file begins.
+/// How every file begins, and ends.
 pub(super) const BEGINNING: &[u8] = b"PAR1";
 
 /// The columns' types: [`COLUMNS`], in that order.
@@ -246,7 +246,13 @@ struct OpenGroup {
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, Unread> {
-        let file = File::open(path)?;
+        let mut file = File::open(path)?;
+        let mut ending = Vec::new();
+        file.seek(SeekFrom::Start(file.metadata()?.len().saturating_sub(BEGINNING.len() as u64)))?;
+        file.read_to_end(&mut ending)?;
+        if ending != BEGINNING {
+            return Err(Unread::Cut("it does not end as a Parquet file does".to_owned()));
+        }
         let file = unless_it_panics(|| SerializedFileReader::new(file).map_err(unread))?;
         let metadata = file.metadata().file_metadata();
         // Some readers take from here what the columns are.
@@ -283,6 +289,7 @@ impl Reader {
             bytes: &row.bytes,
             position: Some(row.position),
             flaw: row.contradiction().map(contradicts),
+            is_cut: false,
         }))
     }
 }
