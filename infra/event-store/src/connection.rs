@@ -99,6 +99,10 @@ impl JetStreamEventStore {
             // A projector that catches up is handed messages faster than it folds them.
             .subscription_capacity(1024 * 1024)
             .reconnect_delay_callback(|attempts| {
+                // The first is an attempt and no repetition.
+                if attempts <= 1 {
+                    return Duration::ZERO;
+                }
                 let doublings = u32::try_from(attempts.min(5)).unwrap_or(5);
                 RECONNECT_PAUSE_MAX.min(Duration::from_millis(50) * 2_u32.pow(doublings))
             })
@@ -156,12 +160,16 @@ impl JetStreamEventStore {
     /// Returns once [`check`](Self::check) succeeds; tells `on_wait` each new reason for waiting.
     pub async fn wait_until_ready(&self, mut on_wait: impl FnMut(&str)) {
         let mut told = String::new();
+        let mut connections = self.connection.connections.clone();
         while let Err(reason) = self.check().await {
             if reason != told {
                 on_wait(&reason);
                 told = reason;
             }
-            tokio::time::sleep(WAIT_PAUSE).await;
+            // Sooner if there is a new connection.
+            if let Ok(Err(_closed)) = tokio::time::timeout(WAIT_PAUSE, connections.changed()).await {
+                tokio::time::sleep(WAIT_PAUSE).await;
+            }
         }
     }
 }

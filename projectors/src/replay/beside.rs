@@ -11,6 +11,7 @@ use futures::future::try_join_all;
 use read_store::projections::ProjectionName;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, Executor, PgConnection, Row, postgres::PgConnectOptions};
+use tokio::sync::OnceCell;
 use tracing::info;
 
 use super::Purpose;
@@ -52,13 +53,13 @@ impl Beside {
     /// Finds what an interrupted replay of the same program has left, if that is not beyond `target`; else makes empty tables like the
     /// live ones.
     pub(super) async fn prepare(&self, connection: &mut PgConnection, target: u64) -> Result<Checkpoint, sqlx::Error> {
-        let built_by = tokio::task::spawn_blocking(fingerprint).await.ok().and_then(Result::ok);
-        if let Some(checkpoint) = self.left(connection, built_by.as_deref()).await?
+        let built_by = built_by().await;
+        if let Some(checkpoint) = self.left(connection, built_by).await?
             && checkpoint.position <= target
         {
             return Ok(checkpoint);
         }
-        self.create(connection, built_by.as_deref()).await?;
+        self.create(connection, built_by).await?;
         Ok(Checkpoint::default())
     }
 
@@ -157,6 +158,13 @@ impl Beside {
         connection.execute(format!("DROP SCHEMA IF EXISTS {} CASCADE", self.tables.schema()).as_str()).await?;
         Ok(())
     }
+}
+
+/// The [`fingerprint`], if there is one. It is taken once: the program may have a hundred megabytes.
+async fn built_by() -> Option<&'static str> {
+    static BUILT_BY: OnceCell<Option<String>> = OnceCell::const_new();
+    let take = || async { tokio::task::spawn_blocking(fingerprint).await.ok().and_then(Result::ok) };
+    BUILT_BY.get_or_init(take).await.as_deref()
 }
 
 /// Tells this build of the program from others, which may fold events differently; and this version of the tables, too.

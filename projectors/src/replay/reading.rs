@@ -67,8 +67,10 @@ impl Reading {
 impl Taker {
     /// Whether it wants more.
     async fn hand(&self, messages: &[LogMessage]) -> bool {
-        let wanted = messages.iter().filter(|message| message.position > self.after && message.position <= self.to);
-        let batch: Vec<_> = wanted.cloned().collect();
+        // Positions follow on one another.
+        let begin = messages.partition_point(|message| message.position <= self.after);
+        let end = messages.partition_point(|message| message.position <= self.to);
+        let batch = messages[begin.min(end)..end].to_vec();
         let is_gone = !batch.is_empty() && self.batches.send(batch).await.is_err();
         let is_at_end = messages.last().is_some_and(|last| last.position >= self.to);
         !is_gone && !is_at_end
