@@ -34,7 +34,9 @@ fn replay_and_export_hold_every_case_against_raw_copying() {
     for benchmark in [Benchmark::Replay, Benchmark::Export] {
         let report = quick(benchmark, &[]);
         let cases: Vec<_> = report.rows.iter().map(|row| row.case.as_str()).collect();
-        assert_eq!(cases, benchmark.cases());
+        // Under load there is no limit to hold it against, and it is measured only where it is asked for.
+        let compared: Vec<_> = benchmark.cases().iter().copied().filter(|case| *case != "under-load").collect();
+        assert_eq!(cases, compared);
         assert!(report.rows.iter().all(|row| row.unit == "events/s" && row.ratio.is_some() && row.rss_mb.is_some()));
     }
 }
