@@ -14,6 +14,7 @@ use projectors::{
         consistency,
         export::{self, Destination, Exported, Filter, Format, Request},
         key::Signer,
+        live,
         merkle::{Frontier, Hash, leaf_hash},
         proof,
         verify::{self, Fault, Verdict},
@@ -333,6 +334,45 @@ async fn exports_in_all_formats_agree() {
         };
         assert_eq!((beside(jsonl), beside(jsonl)), (beside(csv), beside(parquet)), "{filter:?}");
     }
+}
+
+/// Events as other producers write them: times with an offset or to the nanosecond, texts that look like formulas, no events at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn strange_events_are_exported_and_verified_in_every_format() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut end = world.teller().tell(1).await;
+    let time = |text: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"01a1fdc6-d75d-7901-859c-3e96ce0f2d2f","type":"=strange,\"type\"","source":"/elsewhere","subject":"'x","time":"{text}","datacontenttype":"application/json","aggregatetype":"strange","sequence":"1","correlationid":"+c","actor":"@a\tb","data":{{}}}}"#
+        )
+    };
+    let strange = [
+        time("2026-11-21T12:00:00+01:00"),
+        time("2026-11-21T12:00:00.123456789-09:30"),
+        time("1969-12-31T23:59:59.5Z"),
+        "=no event".to_owned(),
+        "'".to_owned(),
+        "position,leaf,".to_owned(),
+    ];
+    for bytes in strange {
+        end = world.poison("events.strange.x", &bytes).await;
+    }
+    world.reach(&[ProjectionName::Audit], end).await;
+    running.stop().await;
+    let trail = Trail { world, directory: tempfile::tempdir().unwrap(), end };
+    for (format, name) in FORMATS {
+        for from_position in [None, Some(12)] {
+            let file = trail.directory.path().join(format!("audit.{name}"));
+            let filter = Filter { from_position, ..Filter::default() };
+            let request = Request { filter, format, ..Request::all(Destination::File(file.clone())) };
+            let exported = export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+            let verdict = verify(&file, &trail.world.signer);
+            assert_eq!((verdict.verified, verdict.lines), (true, exported.events), "{name}: {verdict}");
+        }
+    }
+    let live = live::verify(&trail.world.store, &trail.world.pool, None).await.unwrap();
+    assert!(live.verified, "{live}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use csv::{ByteRecord, Terminator};
-use time::{OffsetDateTime, macros::format_description};
+use time::{OffsetDateTime, UtcOffset, macros::format_description};
 
 use super::{BUFFER_BYTES, COLUMNS, Record, Unread};
 use crate::audit::{
@@ -159,7 +159,7 @@ fn hex(bytes: &[u8]) -> String {
 /// As in RFC 3339, to the microsecond.
 fn in_utc(time: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-    time.format(&format).unwrap_or_default()
+    time.to_offset(UtcOffset::UTC).format(&format).unwrap_or_default()
 }
 
 #[cfg(test)]
