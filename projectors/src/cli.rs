@@ -16,7 +16,7 @@ use projectors::{
     replay::Purpose,
     settings::{BULK_POOL, Database, DatabaseArgs, KeyArgs, NatsArgs, POOL, RunArgs},
 };
-use read_store::projections::ProjectionName;
+use read_store::{pool::PoolSettings, projections::ProjectionName};
 use telemetry::settings::{self, Mistakes, SettingsError};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -129,18 +129,11 @@ impl ReplayArgs {
 
     /// Abandoning does not need the log.
     pub(crate) fn check_abandon(self) -> Result<Database, SettingsError> {
-        let mut mistakes = Mistakes::new();
-        let database = self.database.required(BULK_POOL, &mut mistakes);
-        mistakes.finish()?;
-        Ok(database.expect(CHECKED))
+        database(self.database, BULK_POOL)
     }
 
     pub(crate) fn check(self) -> Result<(String, Database), SettingsError> {
-        let mut mistakes = Mistakes::new();
-        let nats_url = self.nats.required(&mut mistakes);
-        let database = self.database.required(BULK_POOL, &mut mistakes);
-        mistakes.finish()?;
-        Ok((nats_url.expect(CHECKED), database.expect(CHECKED)))
+        log_and_database(self.nats, self.database)
     }
 }
 
@@ -164,10 +157,7 @@ pub(crate) struct SkipArgs {
 
 impl SkipArgs {
     pub(crate) fn check(self) -> Result<Database, SettingsError> {
-        let mut mistakes = Mistakes::new();
-        let database = self.database.required(POOL, &mut mistakes);
-        mistakes.finish()?;
-        Ok(database.expect(CHECKED))
+        database(self.database, POOL)
     }
 }
 
@@ -323,11 +313,7 @@ pub(crate) struct VerifyArgs {
 impl VerifyArgs {
     /// A file needs neither.
     pub(crate) fn check_live(self) -> Result<(String, Database), SettingsError> {
-        let mut mistakes = Mistakes::new();
-        let nats_url = self.nats.required(&mut mistakes);
-        let database = self.database.required(BULK_POOL, &mut mistakes);
-        mistakes.finish()?;
-        Ok((nats_url.expect(CHECKED), database.expect(CHECKED)))
+        log_and_database(self.nats, self.database)
     }
 }
 
@@ -351,10 +337,7 @@ pub(crate) struct ConsistencyArgs {
 
 impl ConsistencyArgs {
     pub(crate) fn check(self) -> Result<Database, SettingsError> {
-        let mut mistakes = Mistakes::new();
-        let database = self.database.required(BULK_POOL, &mut mistakes);
-        mistakes.finish()?;
-        Ok(database.expect(CHECKED))
+        database(self.database, BULK_POOL)
     }
 }
 
@@ -366,10 +349,7 @@ pub(crate) struct CheckpointArgs {
 
 impl CheckpointArgs {
     pub(crate) fn check(self) -> Result<Database, SettingsError> {
-        let mut mistakes = Mistakes::new();
-        let database = self.database.required(POOL, &mut mistakes);
-        mistakes.finish()?;
-        Ok(database.expect(CHECKED))
+        database(self.database, POOL)
     }
 }
 
@@ -393,6 +373,22 @@ pub(crate) struct KeygenArgs {
     /// The file to write; one that exists is never overwritten
     #[arg(long)]
     pub(crate) out: PathBuf,
+}
+
+fn database(args: DatabaseArgs, limits: PoolSettings) -> Result<Database, SettingsError> {
+    let mut mistakes = Mistakes::new();
+    let database = args.required(limits, &mut mistakes);
+    mistakes.finish()?;
+    Ok(database.expect(CHECKED))
+}
+
+/// The log's address, and the database for commands that move much.
+fn log_and_database(nats: NatsArgs, database: DatabaseArgs) -> Result<(String, Database), SettingsError> {
+    let mut mistakes = Mistakes::new();
+    let nats_url = nats.required(&mut mistakes);
+    let database = database.required(BULK_POOL, &mut mistakes);
+    mistakes.finish()?;
+    Ok((nats_url.expect(CHECKED), database.expect(CHECKED)))
 }
 
 /// Why a required setting is there.

@@ -72,6 +72,15 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Gives `work` up when a signal comes first; what it leaves then is its own affair.
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let drain = Drain::on_signals();
+    tokio::select! {
+        () = drain.started() => Err(Failure::Interrupted),
+        outcome = work => outcome,
+    }
+}
+
 /// What was built is kept when a signal comes first.
 async fn replay(args: ReplayArgs) -> Result<Exit, Failure> {
     let (projections, purpose, output) = (args.projections(), args.purpose(), args.output);
@@ -84,7 +93,6 @@ async fn replay(args: ReplayArgs) -> Result<Exit, Failure> {
     let cannot_write = |error| Failure::Other { doing: "write the differences".to_owned(), cause: io::Error::into(error) };
     let differences = args.differences.as_deref().map(DifferenceLog::create).transpose().map_err(cannot_write)?;
     let (nats_url, database) = args.check()?;
-    let drain = Drain::on_signals();
     let all = async {
         let mut replayer = Replayer::new(log::connect(&nats_url).await?, database.options);
         if let Some(differences) = &differences {
@@ -92,10 +100,7 @@ async fn replay(args: ReplayArgs) -> Result<Exit, Failure> {
         }
         replayer.replay_all(&projections, purpose).await
     };
-    let outcomes = tokio::select! {
-        () = drain.started() => return Err(Failure::Interrupted),
-        outcomes = all => outcomes?,
-    };
+    let outcomes = unless_interrupted(all).await?;
     differences.map_or(Ok(()), |differences| differences.finish()).map_err(cannot_write)?;
     let (mut reports, mut failures) = (Vec::new(), Vec::new());
     for outcome in outcomes {
@@ -135,7 +140,8 @@ async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
 async fn audit_export(args: ExportArgs) -> Result<Exit, Failure> {
     let output = args.output;
     let (database, signer, request) = args.check()?;
-    let exported = export::export(&database.pool, &signer, &request).await?;
+    // No part of a file is left when a signal comes first.
+    let exported = unless_interrupted(export::export(&database.pool, &signer, &request)).await?;
     let summary = match output {
         Output::Json => serde_json::to_string(&exported).expect("a summary has string keys"),
         Output::Table => exported.to_string(),
@@ -161,7 +167,8 @@ async fn audit_verify(args: VerifyArgs) -> Result<Exit, Failure> {
         }
         (_, key) => {
             let (nats_url, database) = args.check_live()?;
-            let verdict = live::verify(&log::connect(&nats_url).await?, &database.pool, key.as_ref()).await?;
+            let verify = async { live::verify(&log::connect(&nats_url).await?, &database.pool, key.as_ref()).await };
+            let verdict = unless_interrupted(Box::pin(verify)).await?;
             Ok(print_verdict(&verdict, verdict.verified, output))
         }
     }
@@ -174,7 +181,7 @@ async fn audit_consistency(args: ConsistencyArgs) -> Result<(), Failure> {
     let old = Tree::named(&args.old, key.as_ref())?;
     let new = args.new.as_deref().map(|new| Tree::named(new, key.as_ref())).transpose()?;
     let database = args.check()?;
-    let proof = consistency::prove(&database.pool, old.size(), new.as_ref().map(Tree::size)).await?;
+    let proof = unless_interrupted(consistency::prove(&database.pool, old.size(), new.as_ref().map(Tree::size))).await?;
     for (tree, head) in [(Some(old), &proof.old), (new, &proof.new)] {
         if let Some(Tree::Signed { file, checkpoint }) = tree
             && checkpoint.root_in_base64() != head.root

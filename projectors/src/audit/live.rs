@@ -131,6 +131,7 @@ pub async fn verify(store: &JetStreamEventStore, pool: &PgPool, key: Option<&Ver
         }
         progress.at(comparison.at);
     }
+    comparison.find_rows_before_the_first().await?;
     if let (Some(tree), Some(frontier)) = (&comparison.tree, &trail.frontier)
         && Frontier::from_bytes(size, frontier).is_ok_and(|recorded| recorded.root() != tree.root())
     {
@@ -184,6 +185,17 @@ impl Comparison<'_> {
             }
             self.at = position;
             self.check_signed()?;
+        }
+        Ok(())
+    }
+
+    /// Rows at positions that no log has.
+    async fn find_rows_before_the_first(&mut self) -> Result<(), Failure> {
+        let count =
+            sqlx::query_scalar("SELECT count(*) FROM contrail.audit WHERE position < 1").fetch_one(&mut self.connection).await;
+        let rows: i64 = count.map_err(Failure::postgres(DOING))?;
+        if rows > 0 {
+            self.found(0, Fault::Extra, format!("the table has {rows} rows at positions before the first"));
         }
         Ok(())
     }
