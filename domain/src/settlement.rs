@@ -3,9 +3,11 @@
 //! Whatever event, redelivery or restart leads here, the answer depends only on where things stand, so the money ends
 //! right: an order that goes on is charged once, an order that is called off is charged nothing or refunded.
 
+use time::OffsetDateTime;
+
 use crate::{
     Money,
-    order::{Order, OrderStatus},
+    order::{Cancel, Cause, Order, OrderCommand, OrderStatus},
     payment::{Payment, PaymentStatus},
 };
 
@@ -19,6 +21,8 @@ pub enum Step {
         /// The gateway's name of the card or account.
         payment_method: String,
     },
+    /// It was not paid in time: call it off. A charge may have been in flight, which [`Step::FindCharge`] finds then.
+    CancelUnpaid,
     /// The money is taken and the order does not know it yet.
     Confirm {
         /// The gateway's id of the payment.
@@ -43,10 +47,11 @@ pub enum Step {
     Nothing,
 }
 
-/// The next step for `order` and its `payment`.
-pub fn next_step(order: &Order, payment: &Payment) -> Step {
+/// The next step for `order` and its `payment` at the time `now`.
+pub fn next_step(order: &Order, payment: &Payment, now: OffsetDateTime) -> Step {
     let (Some(status), Some(placement)) = (order.status, &order.placement) else { return Step::Nothing };
     match (status, payment.status, &payment.capture) {
+        (OrderStatus::Reserved, PaymentStatus::None, _) if order.is_overdue(now) => Step::CancelUnpaid,
         (OrderStatus::Reserved, PaymentStatus::None, _) => {
             Step::Charge { amount: placement.total, payment_method: placement.payment_method.clone() }
         }
@@ -63,4 +68,10 @@ pub fn next_step(order: &Order, payment: &Payment) -> Step {
         }
         _ => Step::Nothing,
     }
+}
+
+/// Calls off, at the time `now`, an order that was not paid in time. Does nothing to one that was, or that still may be.
+pub fn cancel_unpaid(now: OffsetDateTime) -> OrderCommand {
+    let reason = "it was not paid in time".to_owned();
+    OrderCommand::Cancel(Cancel { cause: Cause::PaymentDeadline, reason, cancelled_at: now, request: None })
 }

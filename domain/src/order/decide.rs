@@ -4,7 +4,7 @@
 //! harmless.
 
 use super::{
-    Cancel, Confirm, Deliver, LINE_QUANTITY_MAX, LINES_MAX, Line, Order, OrderCancelled, OrderCommand, OrderConfirmed,
+    Cancel, Cause, Confirm, Deliver, LINE_QUANTITY_MAX, LINES_MAX, Line, Order, OrderCancelled, OrderCommand, OrderConfirmed,
     OrderDelivered, OrderError, OrderEvent, OrderPlaced, OrderRejected, OrderShipped, OrderStatus, OrderStockReserved, Place,
     RecordReservation, Reject, Ship, TEXT_BYTES_MAX, TOTAL_MINOR_MAX, UNIT_PRICE_MINOR_MAX,
 };
@@ -86,6 +86,10 @@ fn cancel(order: &Order, command: Cancel) -> Result<Vec<OrderEvent>, OrderError>
         return Ok(vec![]);
     }
     check_text("reason", &command.reason)?;
+    // Whoever has paid, or still may, has not missed the deadline.
+    if command.cause == Cause::PaymentDeadline && !order.is_overdue(command.cancelled_at) {
+        return status(order).map(|_| vec![]);
+    }
     match status(order)? {
         OrderStatus::Placed | OrderStatus::Reserved | OrderStatus::Confirmed => Ok(vec![
             OrderCancelled {

@@ -126,6 +126,11 @@ impl Order {
         self.payment_due_at.is_some()
     }
 
+    /// Whether, at the time `now`, it should have been paid and is not.
+    pub fn is_overdue(&self, now: OffsetDateTime) -> bool {
+        self.status == Some(OrderStatus::Reserved) && self.payment_due_at.is_some_and(|due_at| now >= due_at)
+    }
+
     /// Folds one event in. Total: whatever the log holds, in whatever order, gives a state.
     pub fn evolve(&mut self, event: &OrderEvent) {
         match event {

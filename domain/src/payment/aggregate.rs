@@ -26,11 +26,12 @@ impl Aggregate for Payment {
 }
 
 impl SnapshotState for Payment {
-    const SNAPSHOT_VERSION: u32 = 1;
+    const SNAPSHOT_VERSION: u32 = 2;
 
     fn approximate_bytes(&self) -> usize {
         let capture = self.capture.as_ref().map_or(0, |capture| capture.payment_intent_id.len());
         let decline = self.decline.as_ref().map_or(0, |(code, message)| code.len() + message.len());
-        size_of::<Self>() + capture + decline + self.refund_id.as_ref().map_or(0, String::len)
+        let given_up = self.given_up.as_ref().map_or(0, |given_up| given_up.reason.len());
+        size_of::<Self>() + capture + decline + given_up + self.refund_id.as_ref().map_or(0, String::len)
     }
 }

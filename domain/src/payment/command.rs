@@ -13,6 +13,8 @@ pub enum PaymentCommand {
     RecordDecline(RecordDecline),
     /// See [`RecordRefund`].
     RecordRefund(RecordRefund),
+    /// See [`RecordGivingUp`].
+    RecordGivingUp(RecordGivingUp),
 }
 
 /// The gateway took the money.
@@ -44,4 +46,15 @@ pub struct RecordRefund {
     pub refund_id: String,
     /// When.
     pub refunded_at: OffsetDateTime,
+}
+
+/// The payments reactor gave up on an event of the order: somebody has to look into it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordGivingUp {
+    /// The event's place in the log, which is part of its dead letter's name.
+    pub position: u64,
+    /// Why, in words for people.
+    pub reason: String,
+    /// When.
+    pub given_up_at: OffsetDateTime,
 }

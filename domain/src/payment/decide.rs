@@ -1,9 +1,12 @@
 //! What a payment answers to a command: events, or a rejection.
 
 use super::{
-    Payment, PaymentCaptured, PaymentCommand, PaymentDeclined, PaymentError, PaymentEvent, PaymentRefunded, PaymentStatus,
-    RecordCapture, RecordDecline, RecordRefund,
+    Payment, PaymentCaptured, PaymentCommand, PaymentDeclined, PaymentError, PaymentEvent, PaymentGivenUp, PaymentRefunded,
+    PaymentStatus, RecordCapture, RecordDecline, RecordGivingUp, RecordRefund,
 };
+
+/// Longest reason that is kept of why an event was given up.
+const REASON_BYTES_MAX: usize = 1_000;
 
 /// Decides `command` on `payment`.
 pub fn decide(payment: &Payment, command: PaymentCommand) -> Result<Vec<PaymentEvent>, PaymentError> {
@@ -11,6 +14,7 @@ pub fn decide(payment: &Payment, command: PaymentCommand) -> Result<Vec<PaymentE
         PaymentCommand::RecordCapture(command) => record_capture(payment, command),
         PaymentCommand::RecordDecline(command) => record_decline(payment, command),
         PaymentCommand::RecordRefund(command) => record_refund(payment, command),
+        PaymentCommand::RecordGivingUp(command) => Ok(record_giving_up(payment, command)),
     }
 }
 
@@ -53,6 +57,16 @@ fn record_refund(payment: &Payment, command: RecordRefund) -> Result<Vec<Payment
         (PaymentStatus::Refunded, _) => Ok(vec![]),
         (status, _) => illegal(status, "refunded"),
     }
+}
+
+/// Once for each event: however often it is given up, one look at it is what it needs.
+fn record_giving_up(payment: &Payment, command: RecordGivingUp) -> Vec<PaymentEvent> {
+    let RecordGivingUp { position, mut reason, given_up_at } = command;
+    if payment.given_up.as_ref().is_some_and(|given_up| given_up.position >= position) {
+        return vec![];
+    }
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    vec![PaymentGivenUp { position, reason, given_up_at }.into()]
 }
 
 fn illegal(status: PaymentStatus, attempted: &'static str) -> Result<Vec<PaymentEvent>, PaymentError> {

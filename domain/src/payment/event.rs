@@ -14,6 +14,8 @@ event_enum! {
         Declined(PaymentDeclined) = "contrail.payment.declined.v1",
         /// See [`PaymentRefunded`].
         Refunded(PaymentRefunded) = "contrail.payment.refunded.v1",
+        /// See [`PaymentGivenUp`].
+        GivenUp(PaymentGivenUp) = "contrail.payment.given_up.v1",
     }
 }
 
@@ -51,4 +53,16 @@ pub struct PaymentRefunded {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub refunded_at: OffsetDateTime,
+}
+
+/// The payments reactor gave up on an event of the order: somebody has to look into it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentGivenUp {
+    /// The event's place in the log.
+    pub position: u64,
+    /// Why, in words for people.
+    pub reason: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub given_up_at: OffsetDateTime,
 }

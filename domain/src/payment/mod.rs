@@ -13,4 +13,4 @@ pub use command::*;
 pub use decide::decide;
 pub use error::PaymentError;
 pub use event::*;
-pub use state::{Capture, Payment, PaymentStatus};
+pub use state::{Capture, GivenUp, Payment, PaymentStatus};

@@ -43,6 +43,17 @@ pub struct Payment {
     pub decline: Option<(String, String)>,
     /// The gateway's id of the refund, if it was given back.
     pub refund_id: Option<String>,
+    /// On what the payments reactor gave up last, unless the gateway has answered since.
+    pub given_up: Option<GivenUp>,
+}
+
+/// What the payments reactor gave up on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// The event's place in the log.
+    pub position: u64,
+    /// Why.
+    pub reason: String,
 }
 
 /// What was taken.
@@ -70,6 +81,11 @@ impl Payment {
                 self.status = PaymentStatus::Refunded;
                 self.refund_id = Some(refunded.refund_id.clone());
             }
+            PaymentEvent::GivenUp(given_up) => {
+                self.given_up = Some(GivenUp { position: given_up.position, reason: given_up.reason.clone() });
+                return;
+            }
         }
+        self.given_up = None;
     }
 }

@@ -7,7 +7,7 @@ use domain::{
         Cause, Customer, Line, OrderCancelled, OrderConfirmed, OrderDelivered, OrderEvent, OrderPlaced, OrderRejected,
         OrderShipped, OrderStockReserved, Shortage,
     },
-    payment::{PaymentCaptured, PaymentDeclined, PaymentRefunded},
+    payment::{PaymentCaptured, PaymentDeclined, PaymentGivenUp, PaymentRefunded},
     stock::{Allocation, StockAdjusted, StockEvent, StockReceived, StockReleased, StockReserved, StockShipped},
 };
 use time::{OffsetDateTime, macros::datetime};
@@ -119,6 +119,10 @@ pub(crate) fn declined() -> PaymentDeclined {
 
 pub(crate) fn refunded() -> PaymentRefunded {
     PaymentRefunded { refund_id: "re_1".to_owned(), amount: euros(2900), refunded_at: NOW }
+}
+
+pub(crate) fn given_up() -> PaymentGivenUp {
+    PaymentGivenUp { position: 17, reason: "refund an order: the gateway refused".to_owned(), given_up_at: NOW }
 }
 
 pub(crate) fn sent() -> NotificationSent {

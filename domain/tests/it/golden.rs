@@ -16,8 +16,8 @@ use domain::{
 use uuid::Uuid;
 
 use crate::given::{
-    NOW, adjusted, allocation, cancelled, captured, confirmed, declined, delivered, failed, placed, received, refunded, rejected,
-    reserved, sent, shipped, stock_released, stock_reserved, stock_shipped,
+    NOW, adjusted, allocation, cancelled, captured, confirmed, declined, delivered, failed, given_up, placed, received, refunded,
+    rejected, reserved, sent, shipped, stock_released, stock_reserved, stock_shipped,
 };
 
 fn golden_file(event_type: &str) -> PathBuf {
@@ -96,7 +96,7 @@ fn stock_events_are_stored_and_read_as_ever() {
 
 #[test]
 fn payment_events_are_stored_and_read_as_ever() {
-    let samples: [PaymentEvent; 3] = [captured().into(), declined().into(), refunded().into()];
+    let samples: [PaymentEvent; 4] = [captured().into(), declined().into(), refunded().into(), given_up().into()];
     check("payment", &samples);
 }
 

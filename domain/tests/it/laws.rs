@@ -4,7 +4,7 @@ use domain::{
     Currency, Money, OrderId,
     allocation::{WaitingOrder, allocate},
     order::{self, Cancel, Cause, Confirm, Deliver, Line, Order, OrderCommand, OrderPlaced, Place, RecordReservation, Reject},
-    payment::{self, Payment, PaymentCommand, RecordCapture, RecordDecline, RecordRefund},
+    payment::{self, Payment, PaymentCommand, RecordCapture, RecordDecline, RecordGivingUp, RecordRefund},
     stock::{self, Adjust, Allocation, Receive, Release, Reserve, Ship, Stock, StockCommand, StockEvent},
 };
 use proptest::{collection::vec, prelude::*};
@@ -76,6 +76,9 @@ fn any_payment_command() -> impl Strategy<Value = PaymentCommand> {
         Just(PaymentCommand::RecordDecline(RecordDecline { code: "c".to_owned(), message: "m".to_owned(), declined_at: NOW })),
         (0..2)
             .prop_map(|refund| PaymentCommand::RecordRefund(RecordRefund { refund_id: format!("re_{refund}"), refunded_at: NOW })),
+        (1..4_u64).prop_map(|position| {
+            PaymentCommand::RecordGivingUp(RecordGivingUp { position, reason: "r".to_owned(), given_up_at: NOW })
+        }),
     ]
 }
 

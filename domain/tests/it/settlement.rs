@@ -1,13 +1,14 @@
 use domain::{
-    order::{Order, OrderEvent},
+    order::{Cause, Order, OrderEvent, decide},
     payment::{Payment, PaymentEvent},
-    settlement::{Step, next_step},
+    settlement::{Step, cancel_unpaid, next_step},
 };
+use time::OffsetDateTime;
 
-use crate::given::{cancelled, captured, confirmed, declined, euros, placed, refunded, rejected, reserved};
+use crate::given::{LATER, NOW, cancelled, captured, confirmed, declined, euros, placed, refunded, rejected, reserved};
 
 #[expect(clippy::needless_pass_by_value, reason = "the tests read better without references")]
-fn step(order_events: Vec<OrderEvent>, payment_events: Vec<PaymentEvent>) -> Step {
+fn step_at(now: OffsetDateTime, order_events: Vec<OrderEvent>, payment_events: Vec<PaymentEvent>) -> Step {
     let (mut order, mut payment) = (Order::default(), Payment::default());
     for event in &order_events {
         order.evolve(event);
@@ -15,7 +16,39 @@ fn step(order_events: Vec<OrderEvent>, payment_events: Vec<PaymentEvent>) -> Ste
     for event in &payment_events {
         payment.evolve(event);
     }
-    next_step(&order, &payment)
+    next_step(&order, &payment, now)
+}
+
+fn step(order_events: Vec<OrderEvent>, payment_events: Vec<PaymentEvent>) -> Step {
+    step_at(NOW, order_events, payment_events)
+}
+
+#[test]
+fn an_order_is_charged_until_its_deadline_and_called_off_from_then_on_unless_it_is_paid() {
+    let reserved_order = || vec![placed().into(), reserved().into()];
+    let just_in_time = LATER - time::Duration::MICROSECOND;
+    assert!(matches!(step_at(just_in_time, reserved_order(), vec![]), Step::Charge { .. }));
+    assert_eq!(step_at(LATER, reserved_order(), vec![]), Step::CancelUnpaid);
+    assert!(matches!(step_at(LATER, reserved_order(), vec![captured().into()]), Step::Confirm { .. }));
+    let cancelled_order = vec![placed().into(), reserved().into(), cancelled().into()];
+    assert_eq!(step_at(LATER, cancelled_order, vec![]), Step::FindCharge);
+
+    let order_of = |events: Vec<OrderEvent>| {
+        let mut order = Order::default();
+        for event in &events {
+            order.evolve(event);
+        }
+        order
+    };
+    let decided = |order: &Order, now| decide(order, cancel_unpaid(now)).unwrap();
+    let order = order_of(reserved_order());
+    assert_eq!(decided(&order, just_in_time), []);
+    let [OrderEvent::Cancelled(event)] = &decided(&order, LATER)[..] else { panic!() };
+    assert_eq!((event.cause, event.cancelled_at), (Cause::PaymentDeadline, LATER));
+    let paid = order_of(vec![placed().into(), reserved().into(), confirmed().into()]);
+    for order in [paid, order_of(vec![placed().into()])] {
+        assert_eq!(decided(&order, LATER), []);
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::{env, fs, path::PathBuf};
 use domain::{SnapshotState, notification::Notification, order::Order, payment::Payment, stock::Stock};
 
 use crate::given::{
-    adjusted, allocation, cancelled, captured, confirmed, declined, delivered, failed, placed, received, refunded, rejected,
-    reserved, sent, shipped, stock_released, stock_reserved, stock_shipped,
+    adjusted, allocation, cancelled, captured, confirmed, declined, delivered, failed, given_up, placed, received, refunded,
+    rejected, reserved, sent, shipped, stock_released, stock_reserved, stock_shipped,
 };
 
 fn check<A: SnapshotState>(histories: &[Vec<A::Event>]) {
@@ -58,7 +58,11 @@ fn a_stocks_state_is_what_its_version_says() {
 
 #[test]
 fn a_payments_state_is_what_its_version_says() {
-    check::<Payment>(&[vec![captured().into(), refunded().into()], vec![declined().into()]]);
+    check::<Payment>(&[
+        vec![captured().into(), refunded().into()],
+        vec![declined().into()],
+        vec![captured().into(), given_up().into()],
+    ]);
 }
 
 #[test]

@@ -93,7 +93,12 @@ pub async fn wait_until_ready(pool: &PgPool, mut on_wait: impl FnMut(&str)) {
 /// succeed later.
 pub fn is_away(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+        // The protocol is violated by a connection that is cut off amid its greeting, as by a network that resets it.
+        sqlx::Error::Io(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
         // Classes of SQLSTATE: 08 connection exception, 53 insufficient resources, 57P operator intervention.
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class)))

@@ -15,7 +15,7 @@ async fn an_order_has_everything_that_happened_to_it() {
         cancellation { cause reason cancelledAt }
         shipment { carrier trackingNumber shippedAt deliveredAt }
         payment { status paymentIntentId amount { amount } capturedAt declineCode declineMessage declinedAt refundId
-                  refundedAmount { minorUnits } refundedAt }
+                  refundedAmount { minorUnits } refundedAt failure { reason givenUpAt position } }
         notifications { id topic channel status reason at }
     } }";
     let at = "2026-11-20T12:01:00.123456Z";
@@ -32,7 +32,8 @@ async fn an_order_has_everything_that_happened_to_it() {
         "shipment": {"carrier": "DHL", "trackingNumber": "T1", "shippedAt": at, "deliveredAt": null},
         "payment": {"status": "REFUNDED", "paymentIntentId": "pi_1", "amount": {"amount": "25.00"}, "capturedAt": at,
                     "declineCode": null, "declineMessage": null, "declinedAt": null, "refundId": "re_1",
-                    "refundedAmount": {"minorUnits": "2500"}, "refundedAt": at},
+                    "refundedAmount": {"minorUnits": "2500"}, "refundedAt": at,
+                    "failure": {"reason": "the gateway refused", "givenUpAt": at, "position": "8"}},
         "notifications": [{"id": order_id(99), "topic": "ORDER_CANCELLED", "channel": "email", "status": "FAILED",
                            "reason": "no such mailbox", "at": at}],
     }});

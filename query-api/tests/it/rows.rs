@@ -5,7 +5,9 @@ use domain::envelope::{Metadata, StoredEvent};
 use domain::notification::{Notification, Topic};
 use domain::order::{Cancellation, Cause, OrderStatus, Shipment, Shortage};
 use domain::payment::PaymentStatus;
-use read_store::views::{CustomerView, LineView, NotificationView, OrderView, PaymentView, RejectionView, StockView};
+use read_store::views::{
+    CustomerView, LineView, NotificationView, OrderView, PaymentFailureView, PaymentView, RejectionView, StockView,
+};
 use serde_json::Value;
 use serde_json::value::to_raw_value;
 use sqlx::PgConnection;
@@ -64,6 +66,7 @@ pub(crate) fn eventful(number: u128) -> OrderView {
             refund_id: Some("re_1".to_owned()),
             refunded_amount: Some(Money::new(2_500, "EUR".parse().expect("a currency"))),
             refunded_at: Some(at),
+            failure: Some(PaymentFailureView { position: 8, reason: "the gateway refused".to_owned(), given_up_at: at }),
             ..PaymentView::default()
         }),
         notifications: vec![NotificationView {

@@ -10,5 +10,5 @@ mod order;
 mod stock;
 
 pub use envelope::{POSITION, Stamp, TIME, envelope};
-pub use order::{CustomerView, LineView, NotificationView, OrderView, PaymentView, RejectionView};
+pub use order::{CustomerView, LineView, NotificationView, OrderView, PaymentFailureView, PaymentView, RejectionView};
 pub use stock::StockView;

@@ -120,6 +120,21 @@ pub struct PaymentView {
     /// When it was given back.
     #[serde(with = "time::serde::rfc3339::option")]
     pub refunded_at: Option<OffsetDateTime>,
+    /// Why the payments reactor gave up, unless the gateway has answered since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<PaymentFailureView>,
+}
+
+/// What the payments reactor gave up on: there is a dead letter about it, unless somebody has discarded that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentFailureView {
+    /// The event's place in the log.
+    pub position: u64,
+    /// Why.
+    pub reason: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub given_up_at: OffsetDateTime,
 }
 
 /// One message to the customer.
@@ -250,6 +265,7 @@ impl OrderView {
         if stamp.version <= payment.version {
             return;
         }
+        payment.failure = None;
         match event {
             PaymentEvent::Captured(captured) => {
                 self.payment_status = PaymentStatus::Captured;
@@ -268,6 +284,13 @@ impl OrderView {
                 payment.refund_id = Some(refunded.refund_id.clone());
                 payment.refunded_amount = Some(refunded.amount);
                 payment.refunded_at = Some(refunded.refunded_at);
+            }
+            PaymentEvent::GivenUp(given_up) => {
+                payment.failure = Some(PaymentFailureView {
+                    position: given_up.position,
+                    reason: given_up.reason.clone(),
+                    given_up_at: given_up.given_up_at,
+                });
             }
         }
         payment.version = stamp.version;

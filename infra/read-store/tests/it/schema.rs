@@ -55,6 +55,21 @@ async fn an_absent_server_is_away_and_a_wrong_statement_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_up_amid_the_greeting_is_away() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://contrail@{}/contrail", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Reads what the client asks first, and says nothing.
+            tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 64]).await.unwrap();
+        }
+    });
+    let pool = pool::open(&url, SETTINGS).unwrap();
+    let error = sqlx::query("SELECT 1").execute(&pool).await.unwrap_err();
+    assert!(pool::is_away(&error), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_statement_is_given_up() {
     let database = testing::database();
     let settings = PoolSettings { statement_timeout_ms: 50, ..SETTINGS };

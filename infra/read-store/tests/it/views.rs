@@ -7,7 +7,7 @@ use domain::{
         Cause, Customer, Line, Order, OrderCancelled, OrderConfirmed, OrderDelivered, OrderPlaced, OrderRejected, OrderShipped,
         OrderStatus, OrderStockReserved, Shortage,
     },
-    payment::{Payment, PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentStatus},
+    payment::{Payment, PaymentCaptured, PaymentDeclined, PaymentGivenUp, PaymentRefunded, PaymentStatus},
     stock::{Allocation, Stock, StockAdjusted, StockEvent, StockReceived, StockReleased, StockReserved, StockShipped},
 };
 use read_store::views::{OrderView, StockView, envelope};
@@ -142,6 +142,15 @@ fn an_order_shows_what_became_of_its_payment() {
     assert_eq!(payment.payment_intent_id.as_deref(), Some("pi_1"));
     assert_eq!((payment.amount, payment.refunded_amount), (Some(amount), Some(amount)));
     assert_eq!((payment.captured_at, payment.refunded_at), (Some(at(8)), Some(at(9))));
+
+    let given_up = |version| {
+        let given_up = PaymentGivenUp { position: 17, reason: "it is stuck".to_owned(), given_up_at: at(9) };
+        event::<Payment>(ORDER, version, given_up)
+    };
+    view.update(&given_up(3));
+    let failure = view.payment.as_ref().unwrap().failure.as_ref().unwrap();
+    assert_eq!((failure.position, failure.reason.as_str(), failure.given_up_at), (17, "it is stuck", at(9)));
+    assert_eq!(view.payment_status, PaymentStatus::Refunded, "where the money is has not changed");
 
     let declined =
         PaymentDeclined { code: "card_declined".to_owned(), message: "insufficient funds".to_owned(), declined_at: at(8) };

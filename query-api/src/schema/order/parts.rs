@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::PaymentStatus;
 use crate::schema::money::Money;
-use crate::schema::scalars::int;
+use crate::schema::scalars::{Position, int};
 
 /// Who buys.
 #[derive(SimpleObject)]
@@ -167,6 +167,19 @@ pub(super) struct Payment {
     refunded_amount: Option<Money>,
     /// When it was given back.
     refunded_at: Option<OffsetDateTime>,
+    /// Why it does not go on, if it does not: somebody has to look into it. Null as soon as the gateway has answered after all.
+    failure: Option<PaymentFailure>,
+}
+
+/// Why a payment does not go on.
+#[derive(SimpleObject)]
+pub(super) struct PaymentFailure {
+    /// Why, in words for people.
+    reason: String,
+    /// When it was given up.
+    given_up_at: OffsetDateTime,
+    /// Which event of the order could not be handled; part of the name of its dead letter.
+    position: Position,
 }
 
 impl Payment {
@@ -182,6 +195,11 @@ impl Payment {
             refund_id: payment.refund_id.clone(),
             refunded_amount: payment.refunded_amount.map(Money::from),
             refunded_at: payment.refunded_at,
+            failure: payment.failure.as_ref().map(|failure| PaymentFailure {
+                reason: failure.reason.clone(),
+                given_up_at: failure.given_up_at,
+                position: Position(failure.position),
+            }),
         }
     }
 }
