@@ -6,6 +6,8 @@
 //! * [`JetStreamEventStore::read_from`]: the whole log in order, for projectors; [`tail`](JetStreamEventStore::tail) its end,
 //!   for all parts of one process at once.
 //! * [`JetStreamEventStore::work_queue`]: events handed out for acknowledgement, for reactors.
+//! * [`JetStreamEventStore::set_timers`]: events that come again at a given time.
+//! * [`JetStreamEventStore::dead_letters`]: what they gave up on, and [`redrive`](JetStreamEventStore::redrive), which has it tried again.
 //! * [`JetStreamEventStore::set_up`]: creates the streams; no service calls it but `projectors migrate`.
 //!
 //! What JetStream guarantees and what it does not is written in DESIGN §3 and in `infra/adr/`; the comments here name
@@ -34,6 +36,8 @@ mod trouble;
 mod work_queue;
 
 mod dead_letters;
+mod redrive;
+mod timers;
 
 mod metrics;
 
@@ -43,17 +47,19 @@ mod wire;
 
 pub use append::{AppendError, Appended};
 pub use cache::{CACHE_BYTES, CacheStats};
-pub use connection::{ConnectError, JetStreamEventStore};
+pub use connection::{ConnectError, JetStreamEventStore, servers};
 pub use cqrs::{JetStreamContext, METADATA_KEYS};
-pub use dead_letters::DeadLetter;
+pub use dead_letters::{DeadLetter, KeptLetter};
 pub use execute::{ExecuteError, Executed};
 pub use group_commit::AppendStats;
 pub use load::{LoadError, Loaded, ReadError, RecordedEvent};
 pub use metrics::StoreMetrics;
 pub use reader::{LogMessage, LogReader};
+pub use redrive::Redriven;
 pub use set_up::SetUpError;
 pub use snapshots::SnapshotStats;
 pub use tail::{LogTail, TailReader};
+pub use timers::Timer;
 pub use transaction::{EventContext, Expected, Transaction};
-pub use wire::{DEAD_LETTER_STREAM, SNAPSHOT_BUCKET, STREAM, TIMER_STREAM, TRANSACTION_EVENTS_MAX};
-pub use work_queue::{HAND_BACK_PAUSE, Sharing, TAKEOVER_AFTER, WorkItem, WorkQueue, WorkQueueOptions};
+pub use wire::{DEAD_LETTER_STREAM, DISCARDED_LETTER_STREAM, SNAPSHOT_BUCKET, STREAM, TIMER_STREAM, TRANSACTION_EVENTS_MAX};
+pub use work_queue::{Beginning, HAND_BACK_PAUSE, Sharing, TAKEOVER_AFTER, WorkItem, WorkQueue, WorkQueueOptions, WorkSource};

@@ -10,7 +10,10 @@ use async_nats::jetstream::{
 
 use crate::{
     JetStreamEventStore,
-    wire::{DEAD_LETTER_STREAM, DEAD_LETTER_SUBJECTS, EVENT_SUBJECTS, SNAPSHOT_BUCKET, STREAM, TIMER_STREAM, TIMER_SUBJECTS},
+    wire::{
+        DEAD_LETTER_STREAM, DEAD_LETTER_SUBJECTS, DISCARDED_LETTER_STREAM, DISCARDED_LETTER_SUBJECTS, EVENT_SUBJECTS,
+        SNAPSHOT_BUCKET, STREAM, TIMER_STREAM, TIMER_SUBJECTS,
+    },
 };
 
 /// For how long the server recognises a message id that it has seen.
@@ -38,12 +41,13 @@ impl JetStreamEventStore {
     ///
     /// Safe to repeat. Never removes an event: the log denies deleting and purging, and so does this.
     pub async fn set_up(&self, replicas: usize) -> Result<(), SetUpError> {
-        for config in [log(replicas), timers(replicas), dead_letters(replicas)] {
-            let stream = match config.name.as_str() {
-                STREAM => STREAM,
-                TIMER_STREAM => TIMER_STREAM,
-                _ => DEAD_LETTER_STREAM,
-            };
+        let streams = [
+            (STREAM, log(replicas)),
+            (TIMER_STREAM, timers(replicas)),
+            (DEAD_LETTER_STREAM, dead_letters(replicas)),
+            (DISCARDED_LETTER_STREAM, discarded_letters(replicas)),
+        ];
+        for (stream, config) in streams {
             self.connection
                 .jetstream
                 .create_or_update_stream(config)
@@ -114,5 +118,14 @@ fn dead_letters(replicas: usize) -> Config {
         duplicate_window: DUPLICATE_WINDOW,
         allow_direct: true,
         ..Config::default()
+    }
+}
+
+fn discarded_letters(replicas: usize) -> Config {
+    Config {
+        name: DISCARDED_LETTER_STREAM.to_owned(),
+        description: Some("dead letters that somebody has discarded, and why".to_owned()),
+        subjects: vec![DISCARDED_LETTER_SUBJECTS.to_owned()],
+        ..dead_letters(replicas)
     }
 }

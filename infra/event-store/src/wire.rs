@@ -11,6 +11,8 @@ pub const STREAM: &str = "EVENTS";
 pub const TIMER_STREAM: &str = "TIMERS";
 /// What reactors gave up on.
 pub const DEAD_LETTER_STREAM: &str = "DEAD_LETTERS";
+/// Those of them that somebody has decided to leave at that.
+pub const DISCARDED_LETTER_STREAM: &str = "DISCARDED_LETTERS";
 /// The KV bucket of aggregate snapshots, disposable.
 pub const SNAPSHOT_BUCKET: &str = "SNAPSHOTS";
 
@@ -21,8 +23,23 @@ pub const TRANSACTION_EVENTS_MAX: usize = 1_000;
 pub(crate) const EVENT_SUBJECTS: &str = "events.>";
 /// Subjects of every timer.
 pub(crate) const TIMER_SUBJECTS: &str = "timers.>";
+/// Where the timers that are set for `purpose` are put when they are due, but for the aggregate's id.
+pub(crate) fn due_timers(purpose: &str) -> String {
+    format!("timers.due.{purpose}")
+}
+
+/// Whether a message with this subject is a timer.
+pub(crate) fn is_timer(subject: &str) -> bool {
+    subject.starts_with("timers.")
+}
+
+/// The header of a timer that tells its event's place in the log.
+pub(crate) const POSITION: &str = "Contrail-Position";
+
 /// Subjects of every dead letter.
 pub(crate) const DEAD_LETTER_SUBJECTS: &str = "dead-letters.>";
+/// Subjects of every discarded dead letter.
+pub(crate) const DISCARDED_LETTER_SUBJECTS: &str = "discarded-letters.>";
 
 /// An expectation on the subject's last sequence was not met.
 pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10_071;

@@ -6,14 +6,16 @@ use async_nats::jetstream::{
     AckKind, Message,
     consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull},
 };
+use bytes::Bytes;
 use domain::{DecodeError, envelope::StoredEvent};
 use futures::{FutureExt, StreamExt};
 use tokio::{sync::watch, task::unconstrained};
 
 use crate::{
     JetStreamEventStore,
+    redrive::{Redrive, Redrives},
     trouble::Trouble,
-    wire::{self, STREAM},
+    wire::{self, STREAM, TIMER_STREAM},
 };
 
 /// Pause after the queue could not be read, before another attempt.
@@ -21,6 +23,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long the next event of a batch is waited for when the server has more.
 const GATHER_LULL: Duration = Duration::from_millis(5);
+
+/// Events that are asked for at once, and so may lie here, taken and not looked at.
+const ASKED_MAX: usize = 1_000;
 
 /// How long what an ending instance hands back stays with the server.
 pub const HAND_BACK_PAUSE: Duration = Duration::from_secs(1);
@@ -30,14 +35,52 @@ pub const HAND_BACK_PAUSE: Duration = Duration::from_secs(1);
 pub struct WorkQueueOptions {
     /// The durable consumer's name; instances with the same name share the work.
     pub name: &'static str,
-    /// The aggregate types whose events are handed out.
-    pub aggregate_types: &'static [&'static str],
+    /// What is handed out.
+    pub source: WorkSource,
+    /// Whether also the events are handed out that somebody wants this reactor to handle again; for one queue of each name.
+    pub takes_redrives: bool,
+    /// Where it begins.
+    pub beginning: Beginning,
     /// After how long without an acknowledgement an event is handed out again.
     pub ack_wait: Duration,
     /// Most events handed out and not acknowledged, over all instances.
     pub in_flight_max: i64,
     /// Who gets them.
     pub sharing: Sharing,
+}
+
+/// What a work queue hands out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkSource {
+    /// The log's events of aggregates of these types.
+    Log(&'static [&'static str]),
+    /// The events whose timers for this purpose are due.
+    Timers(&'static str),
+}
+
+impl WorkSource {
+    fn stream(self) -> &'static str {
+        match self {
+            Self::Log(_) => STREAM,
+            Self::Timers(_) => TIMER_STREAM,
+        }
+    }
+
+    fn subjects(self) -> Vec<String> {
+        match self {
+            Self::Log(types) => types.iter().map(|kind| format!("events.{kind}.*")).collect(),
+            Self::Timers(purpose) => vec![format!("{}.*", wire::due_timers(purpose))],
+        }
+    }
+}
+
+/// Where a queue of a new name begins. One that is known goes on where it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// With the first event there is.
+    First,
+    /// With the next that comes.
+    Now,
 }
 
 /// How instances with the same name share the work.
@@ -67,7 +110,11 @@ pub struct WorkQueue {
     options: WorkQueueOptions,
     connections: watch::Receiver<u64>,
     messages: Option<pull::Stream>,
+    /// Most events that are asked for at once.
+    asked_max: usize,
     trouble: Trouble,
+    /// Events to be handled again.
+    redrives: Option<Redrives>,
     /// What was taken from `messages` and not returned yet.
     gathered: Vec<WorkItem>,
     /// Whether the instance has been handed anything since it asked.
@@ -87,7 +134,21 @@ pub struct WorkItem {
     /// How often it was delivered, this time included. Deliveries while an outside system was away count, so this is
     /// no retry budget (DESIGN §3).
     pub deliveries: u64,
-    message: Message,
+    origin: Origin,
+}
+
+/// Where an event came from, and so who is told what became of it.
+enum Origin {
+    /// The queue.
+    Queue(Message),
+    /// A timer.
+    Timer {
+        message: Message,
+        /// Its place among the timers.
+        sequence: u64,
+    },
+    /// Somebody who wants it handled again.
+    Redrive(Redrive),
 }
 
 impl fmt::Debug for WorkItem {
@@ -101,12 +162,14 @@ impl JetStreamEventStore {
     pub fn work_queue(&self, options: WorkQueueOptions) -> WorkQueue {
         WorkQueue {
             store: self.clone(),
-            options,
+            asked_max: usize::try_from(options.in_flight_max).unwrap_or(1).clamp(1, ASKED_MAX),
             connections: self.connection.connections.clone(),
             messages: None,
             trouble: Trouble::default(),
+            redrives: options.takes_redrives.then(|| Redrives::new(self.clone(), options.name)),
             gathered: Vec::new(),
             is_active: false,
+            options,
         }
     }
 }
@@ -127,6 +190,7 @@ impl WorkQueue {
             let first = tokio::select! {
                 biased;
                 _ = self.connections.changed() => None,
+                asked_for = next_redrive(&mut self.redrives) => return vec![asked_for],
                 message = messages.next() => message,
             };
             let Some(Ok(first)) = first else {
@@ -167,27 +231,45 @@ impl WorkQueue {
         }
     }
 
-    /// Hands back what was fetched and not returned yet, and lets a standby be the active one. To be called before a process
-    /// ends: what it still holds would otherwise wait for `ack_wait`, and a standby for [`TAKEOVER_AFTER`].
-    pub async fn close(mut self) {
-        for item in std::mem::take(&mut self.gathered) {
+    /// Asks for no more than `items` at once from now on; for as many as it may if that is `None`.
+    pub async fn ask_for(&mut self, items: Option<usize>) {
+        let all = usize::try_from(self.options.in_flight_max).unwrap_or(1).clamp(1, ASKED_MAX);
+        let asked_max = items.map_or(all, |items| items.clamp(1, all));
+        if self.asked_max != asked_max {
+            self.pause().await;
+            self.asked_max = asked_max;
+        }
+    }
+
+    /// Hands back what was fetched and not returned yet, for other instances, and asks for nothing until the next call of
+    /// [`Self::next_batch`].
+    pub async fn pause(&mut self) {
+        while let Some(item) = self.gathered.pop() {
             item.hand_back().await;
         }
-        let Some(mut messages) = self.messages.take() else { return };
-        let options = &self.options;
-        if options.sharing == Sharing::OneActive
-            && self.is_active
-            && let Ok(stream) = self.store.connection.jetstream.get_stream_no_info(STREAM).await
-            && let Err(error) = stream.unpin_consumer(options.name, PRIORITY_GROUP).await
-        {
-            tracing::debug!(queue = options.name, "make way for a standby: {error}");
-        }
         for _ in 0..self.options.in_flight_max {
-            let Some(Some(Ok(message))) = unconstrained(messages.next()).now_or_never() else { break };
+            let next = self.messages.as_mut().and_then(|messages| unconstrained(messages.next()).now_or_never());
+            let Some(Some(Ok(message))) = next else { break };
             if let Some(item) = WorkItem::read(message) {
                 item.hand_back().await;
             }
         }
+        self.messages = None;
+    }
+
+    /// Hands back what was fetched and not returned yet, and lets a standby be the active one. To be called before a process
+    /// ends: what it still holds would otherwise wait for `ack_wait`, and a standby for [`TAKEOVER_AFTER`].
+    pub async fn close(mut self) {
+        let options = &self.options;
+        if options.sharing == Sharing::OneActive
+            && self.is_active
+            && self.messages.is_some()
+            && let Ok(stream) = self.store.connection.jetstream.get_stream_no_info(options.source.stream()).await
+            && let Err(error) = stream.unpin_consumer(options.name, PRIORITY_GROUP).await
+        {
+            tracing::debug!(queue = options.name, "make way for a standby: {error}");
+        }
+        self.pause().await;
     }
 
     async fn start(&mut self) {
@@ -196,8 +278,11 @@ impl WorkQueue {
         let has_one_active = options.sharing == Sharing::OneActive;
         let config = pull::Config {
             durable_name: Some(options.name.to_owned()),
-            filter_subjects: options.aggregate_types.iter().map(|kind| format!("events.{kind}.*")).collect(),
-            deliver_policy: DeliverPolicy::All,
+            filter_subjects: options.source.subjects(),
+            deliver_policy: match options.beginning {
+                Beginning::First => DeliverPolicy::All,
+                Beginning::Now => DeliverPolicy::New,
+            },
             ack_policy: AckPolicy::Explicit,
             ack_wait: options.ack_wait,
             max_ack_pending: options.in_flight_max,
@@ -207,11 +292,16 @@ impl WorkQueue {
             ..pull::Config::default()
         };
         let started = async {
-            let stream = self.store.connection.jetstream.get_stream_no_info(STREAM).await.map_err(|error| error.to_string())?;
+            let stream = self
+                .store
+                .connection
+                .jetstream
+                .get_stream_no_info(options.source.stream())
+                .await
+                .map_err(|error| error.to_string())?;
             // Creating an existing consumer again with the same settings does nothing.
             let consumer: PullConsumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
-            let batch = usize::try_from(options.in_flight_max).unwrap_or(1).clamp(1, 1_000);
-            let messages = consumer.stream().max_messages_per_batch(batch);
+            let messages = consumer.stream().max_messages_per_batch(self.asked_max);
             let messages = if has_one_active {
                 messages.group(PRIORITY_GROUP).expires(ONE_ACTIVE_REQUEST).heartbeat(ONE_ACTIVE_REQUEST / 2)
             } else {
@@ -234,42 +324,112 @@ impl WorkQueue {
     }
 }
 
+/// The next event that somebody wants handled again; never, where that is another queue's affair.
+async fn next_redrive(redrives: &mut Option<Redrives>) -> WorkItem {
+    match redrives {
+        Some(redrives) => redrives.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl WorkItem {
     fn read(message: Message) -> Option<Self> {
         let info = message.info().ok()?;
-        let (position, deliveries) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
-        Some(Self { position, deliveries, message })
+        let (sequence, deliveries) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
+        if !wire::is_timer(&message.subject) {
+            return Some(Self { position: sequence, deliveries, origin: Origin::Queue(message) });
+        }
+        // Nobody but us sets timers; one without a position is not about an event.
+        let position = message.headers.as_ref().and_then(|headers| headers.get(wire::POSITION)?.as_str().parse().ok()).unwrap_or(0);
+        Some(Self { position, deliveries, origin: Origin::Timer { message, sequence } })
+    }
+
+    pub(crate) fn asked_for(position: u64, redrive: Redrive) -> Self {
+        // It was handed out before, or it would not be asked for.
+        Self { position, deliveries: 2, origin: Origin::Redrive(redrive) }
     }
 
     /// The event.
     pub fn event(&self) -> Result<StoredEvent, DecodeError> {
-        StoredEvent::from_json(&self.message.message.payload)
+        StoredEvent::from_json(self.bytes())
     }
 
     /// Whether `event`, which is this item's, lies on the subject of the aggregate that it names. One that somebody else than this
     /// store has put elsewhere is part of no aggregate.
     pub fn is_in_its_place(&self, event: &StoredEvent) -> bool {
         let metadata = &event.metadata;
-        self.message.message.subject.as_str() == wire::subject(&metadata.aggregate_type, &metadata.aggregate_id)
+        let subject = match &self.origin {
+            Origin::Queue(message) => &message.message.subject,
+            // It was in its place when its timer was set.
+            Origin::Timer { .. } => return true,
+            Origin::Redrive(redrive) => &redrive.subject,
+        };
+        subject.as_str() == wire::subject(&metadata.aggregate_type, &metadata.aggregate_id)
     }
 
     /// The stored bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.message.message.payload
+        match &self.origin {
+            Origin::Queue(message) | Origin::Timer { message, .. } => &message.message.payload,
+            Origin::Redrive(redrive) => &redrive.payload,
+        }
+    }
+
+    /// The stored bytes, shared.
+    pub fn stored(&self) -> Bytes {
+        match &self.origin {
+            Origin::Queue(message) | Origin::Timer { message, .. } => message.message.payload.clone(),
+            Origin::Redrive(redrive) => redrive.payload.clone(),
+        }
+    }
+
+    /// Whether somebody has asked for it, who has its dead letter.
+    pub fn is_redriven(&self) -> bool {
+        matches!(self.origin, Origin::Redrive(_))
     }
 
     /// Done: not to be delivered again. Call it only once what followed from the event is in the log. A lost
     /// acknowledgement means one more delivery, which must find nothing to do.
     pub async fn done(self) {
-        if let Err(error) = self.message.ack().await {
+        match &self.origin {
+            Origin::Redrive(redrive) => redrive.done().await,
+            Origin::Queue(message) => self.acknowledge(message).await,
+            Origin::Timer { message, sequence } => {
+                self.acknowledge(message).await;
+                // Nobody needs it any more. Left behind by a crash it is a few hundred bytes.
+                let stream = message.context.get_stream_no_info(TIMER_STREAM).await;
+                if let Ok(stream) = stream
+                    && let Err(error) = stream.delete_message(*sequence).await
+                {
+                    tracing::debug!(position = self.position, "remove a timer: {error}");
+                }
+            }
+        }
+    }
+
+    async fn acknowledge(&self, message: &Message) {
+        if let Err(error) = message.ack().await {
             tracing::debug!(position = self.position, "acknowledge: {error}");
         }
     }
 
-    /// Not done: to be delivered again after `pause`.
+    /// Given up, and kept where it is found again: not to be delivered again. Whoever has asked for it is told why.
+    pub async fn given_up(self, error_chain: Vec<String>, attempts: u64) {
+        match &self.origin {
+            Origin::Redrive(redrive) => redrive.failed(error_chain, attempts).await,
+            Origin::Queue(_) | Origin::Timer { .. } => self.done().await,
+        }
+    }
+
+    /// Not done: to be delivered again after `pause`; whoever has asked for it may ask again.
     pub async fn again_after(self, pause: Duration) {
-        if let Err(error) = self.message.ack_with(AckKind::Nak(Some(pause))).await {
-            tracing::debug!(position = self.position, "hand back: {error}");
+        match &self.origin {
+            Origin::Redrive(redrive) => redrive.not_now().await,
+            Origin::Queue(message) | Origin::Timer { message, .. } => {
+                if let Err(error) = message.ack_with(AckKind::Nak(Some(pause))).await {
+                    tracing::debug!(position = self.position, "hand back: {error}");
+                }
+            }
         }
     }
 
@@ -281,8 +441,13 @@ impl WorkItem {
 
     /// Still being worked on: starts `ack_wait` anew.
     pub async fn in_progress(&self) {
-        if let Err(error) = self.message.ack_with(AckKind::Progress).await {
-            tracing::debug!(position = self.position, "report progress: {error}");
+        match &self.origin {
+            Origin::Redrive(redrive) => redrive.working().await,
+            Origin::Queue(message) | Origin::Timer { message, .. } => {
+                if let Err(error) = message.ack_with(AckKind::Progress).await {
+                    tracing::debug!(position = self.position, "report progress: {error}");
+                }
+            }
         }
     }
 }

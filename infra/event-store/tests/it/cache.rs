@@ -5,7 +5,7 @@ use domain::{
     order::Order,
     stock::{Allocation, Stock, StockReserved},
 };
-use event_store::{Expected, JetStreamEventStore, Loaded, Sharing, Transaction, WorkQueueOptions};
+use event_store::{Beginning, Expected, JetStreamEventStore, Loaded, Sharing, Transaction, WorkQueueOptions, WorkSource};
 use uuid::Uuid;
 
 use crate::{NOW, context, log, receive, received};
@@ -108,7 +108,9 @@ async fn what_a_queue_hands_out_makes_the_cache_follow_the_log() {
     let store = fresh(server.url(), 1024 * 1024).await;
     let options = WorkQueueOptions {
         name: "tester",
-        aggregate_types: &["stock"],
+        source: WorkSource::Log(&["stock"]),
+        takes_redrives: true,
+        beginning: Beginning::First,
         ack_wait: Duration::from_secs(10),
         in_flight_max: 100,
         sharing: Sharing::All,

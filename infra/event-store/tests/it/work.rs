@@ -1,12 +1,14 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use event_store::{DeadLetter, Sharing, WorkQueueOptions};
+use event_store::{Beginning, DeadLetter, Redriven, Sharing, WorkQueueOptions, WorkSource};
 
 use crate::{NOW, log, receive};
 
 const OPTIONS: WorkQueueOptions = WorkQueueOptions {
     name: "tester",
-    aggregate_types: &["stock"],
+    source: WorkSource::Log(&["stock"]),
+    takes_redrives: true,
+    beginning: Beginning::First,
     ack_wait: Duration::from_secs(1),
     in_flight_max: 100,
     sharing: Sharing::All,
@@ -137,22 +139,99 @@ async fn a_queue_goes_on_after_the_server_was_killed() {
     next.await.expect("the queue found the new server");
 }
 
-#[tokio::test]
-async fn a_dead_letter_is_kept_once() {
-    let (server, store) = log().await;
-    let letter = DeadLetter {
+fn letter(position: u64) -> DeadLetter {
+    DeadLetter {
         reactor: "tester".to_owned(),
-        position: 1,
+        position,
         event_type: "contrail.stock.received.v1".to_owned(),
+        aggregate_id: Some("TEA".to_owned()),
+        correlation_id: None,
         error_chain: vec!["it cannot be done".to_owned()],
         attempts: 3,
+        redrives: 0,
         died_at: NOW,
-    };
-    store.put_dead_letter(&letter).await.unwrap();
-    store.put_dead_letter(&letter).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_kept_once_until_it_is_replaced_removed_or_discarded() {
+    let (server, store) = log().await;
+    assert_eq!(store.dead_letters().await.unwrap(), []);
+    for position in [3, 1, 1, 2] {
+        store.put_dead_letter(&letter(position)).await.unwrap();
+    }
+    let letters = async || store.dead_letters().await.unwrap().into_iter().map(|kept| kept.letter).collect::<Vec<_>>();
+    assert_eq!(letters().await, [1, 2, 3].map(letter));
+    assert_eq!(store.count_dead_letters().await.unwrap(), BTreeMap::from([("tester".to_owned(), 3)]));
+
+    let kept = store.dead_letters().await.unwrap();
+    let redriven = DeadLetter { attempts: 4, redrives: 1, ..letter(1) };
+    // Cut short between its two steps, it leaves two; the later one counts.
+    store.put_dead_letter(&redriven).await.unwrap();
+    assert_eq!(letters().await, [redriven.clone(), letter(2), letter(3)]);
+    store.replace_dead_letter(&kept[0], &redriven).await.unwrap();
+    assert_eq!(letters().await, [redriven, letter(2), letter(3)]);
+    assert_eq!(store.count_dead_letters().await.unwrap()["tester"], 3);
+
+    let [first, second, third] = store.dead_letters().await.unwrap().try_into().unwrap();
+    store.remove_dead_letter(&first).await.unwrap();
+    store.remove_dead_letter(&first).await.unwrap();
+    for _ in 0..2 {
+        store.discard_dead_letter(&second, "a test", NOW).await.unwrap();
+    }
+    assert_eq!(store.dead_letters().await.unwrap(), [third]);
     let client = async_nats::connect(server.url()).await.unwrap();
-    let mut stream = async_nats::jetstream::new(client).get_stream("DEAD_LETTERS").await.unwrap();
+    let mut stream = async_nats::jetstream::new(client).get_stream("DISCARDED_LETTERS").await.unwrap();
     assert_eq!(stream.info().await.unwrap().state.messages, 1);
+    let discarded: serde_json::Value = serde_json::from_slice(&stream.get_raw_message(1).await.unwrap().payload).unwrap();
+    assert_eq!((&discarded["position"], &discarded["reason"]), (&2.into(), &"a test".into()));
+}
+
+#[tokio::test]
+async fn whoever_asks_for_an_event_again_is_told_what_became_of_it() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let (_server, store) = log().await;
+    let position = receive(&store, "TEA", 1).await.position;
+    assert_eq!(store.redrive("tester", position, PATIENCE).await.unwrap(), Redriven::NobodyThere);
+    let mut queue = store.work_queue(OPTIONS);
+    queue.next_batch(1).await.remove(0).done().await;
+    let asking = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            // Until the queue listens.
+            let mut answers = Vec::new();
+            while answers.len() < 5 {
+                match store.redrive("tester", position, PATIENCE).await.unwrap() {
+                    Redriven::NobodyThere => {}
+                    answer => answers.push(answer),
+                }
+            }
+            answers.push(store.redrive("tester", 99, PATIENCE).await.unwrap());
+            answers
+        })
+    };
+    let mut ask = async || queue.next_batch(10).await.remove(0);
+    let item = ask().await;
+    assert!(item.is_redriven() && item.is_in_its_place(&item.event().unwrap()), "{item:?}");
+    assert_eq!((item.position, item.deliveries), (position, 2));
+    // Longer than whoever asks would wait without a sign of life.
+    for _ in 0..4 {
+        tokio::time::sleep(PATIENCE / 2).await;
+        item.in_progress().await;
+    }
+    item.done().await;
+    ask().await.given_up(vec!["no".to_owned()], 2).await;
+    ask().await.hand_back().await;
+    ask().await.again_after(Duration::ZERO).await;
+    drop(ask().await);
+    let answers = tokio::select! {
+        answers = asking => answers.unwrap(),
+        _ = ask() => panic!("nobody has asked for that"),
+    };
+    let failed = Redriven::Failed { error_chain: vec!["no".to_owned()], attempts: 2 };
+    assert_eq!(answers[..5], [Redriven::Done, failed, Redriven::NotNow, Redriven::NotNow, Redriven::NoAnswer]);
+    let Redriven::Failed { error_chain, attempts: 0 } = &answers[5] else { panic!("{answers:?}") };
+    assert_eq!(error_chain[0], "read the event at position 99");
 }
 
 #[tokio::test]
