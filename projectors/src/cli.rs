@@ -12,12 +12,14 @@ use projectors::{
         key::Signer,
     },
     migrate,
-    output::Output,
     replay::Purpose,
     settings::{BULK_POOL, Database, DatabaseArgs, KeyArgs, NatsArgs, POOL, RunArgs},
 };
 use read_store::{pool::PoolSettings, projections::ProjectionName};
-use telemetry::settings::{self, Mistakes, SettingsError};
+use telemetry::{
+    output::Output,
+    settings::{self, Mistakes, SettingsError},
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Folds the event log into the read models, rebuilds them, and proves the audit trail

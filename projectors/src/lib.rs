@@ -22,7 +22,6 @@ pub mod audit;
 
 pub mod failure;
 pub mod log;
-pub mod output;
 mod progress;
 pub mod settings;
 

@@ -15,14 +15,13 @@ use projectors::{
     },
     failure::Failure,
     log, migrate,
-    output::Output,
     replay::{self, DifferenceLog, Replayer, Report},
     run,
     settings::SERVICE,
     skips, status,
 };
 use serde::Serialize;
-use telemetry::{drain::Drain, exit::Exit};
+use telemetry::{drain::Drain, exit::Exit, output::Output};
 
 use crate::cli::{AuditCommand, Cli, Command, ConsistencyArgs, ExportArgs, KeygenArgs, ReplayArgs, VerifyArgs};
 

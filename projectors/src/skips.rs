@@ -9,8 +9,9 @@ use read_store::projections::{self, ProjectionName};
 use serde::Serialize;
 use serde_json::json;
 use sqlx::{PgExecutor, PgPool};
+use telemetry::output::Output;
 
-use crate::{checkpoints, failure::Failure, output::Output, read_models::signed};
+use crate::{checkpoints, failure::Failure, read_models::signed};
 
 /// What was skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

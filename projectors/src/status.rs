@@ -8,10 +8,11 @@ use read_store::projections::{self, Projection};
 use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
+use telemetry::output::Output;
 use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
-use crate::{failure::Failure, output::Output, settings::SERVICE, skips};
+use crate::{failure::Failure, settings::SERVICE, skips};
 
 /// How long the log may take to say how far it is; after that the projectors' own last look counts.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);

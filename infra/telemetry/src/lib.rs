@@ -32,6 +32,7 @@
 //!
 //! This crate knows nothing about orders, NATS or Postgres, and no part of it talks to another host.
 
+pub mod output;
 pub mod settings;
 
 pub mod logs;

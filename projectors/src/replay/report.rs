@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Comparison, Difference};
-use crate::output::Output;
+use telemetry::output::Output;
 
 /// Most characters of a value in a table.
 const VALUE_CHARS_MAX: usize = 60;
