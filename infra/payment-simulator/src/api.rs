@@ -1,6 +1,6 @@
 //! The routes under `/v1`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -152,7 +152,9 @@ async fn list_intents(State(gateway): State<Arc<Gateway>>, query: RawQuery) -> R
 }
 
 async fn search_intents(State(gateway): State<Arc<Gateway>>, query: RawQuery) -> Response {
-    look_up(gateway, query, listing::search).await
+    let lag = Duration::from_millis(gateway.faults().search_lag_ms);
+    let indexed_until = stamp().at - lag;
+    look_up(gateway, query, |ledger, params| listing::search(ledger, params, indexed_until)).await
 }
 
 async fn list_refunds(State(gateway): State<Arc<Gateway>>, query: RawQuery) -> Response {

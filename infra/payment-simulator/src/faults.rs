@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The longest latency that can be asked for.
 const LATENCY_MS_MAX: u64 = 600_000;
 
+/// The longest lag of the search that can be asked for: a day.
+const SEARCH_LAG_MS_MAX: u64 = 86_400_000;
+
 /// What goes wrong at the gateway from now on. Everything that is left out is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,6 +22,8 @@ pub struct Faults {
     pub lost_answer_rate: f64,
     /// Every request is answered 503.
     pub outage: bool,
+    /// How long after it was made a PaymentIntent is found by search, in milliseconds. At Stripe it takes up to a minute, in an incident longer.
+    pub search_lag_ms: u64,
     /// The share of charges (0 to 1) that are declined although the card is good.
     pub decline_rate: f64,
     /// The `Retry-After` header, in seconds, of every 500 and 503.
@@ -83,6 +88,9 @@ impl Faults {
         }
         if max > LATENCY_MS_MAX {
             mistakes.push(format!("latency_ms must be at most {LATENCY_MS_MAX}"));
+        }
+        if self.search_lag_ms > SEARCH_LAG_MS_MAX {
+            mistakes.push(format!("search_lag_ms must be at most {SEARCH_LAG_MS_MAX}"));
         }
         mistakes
     }

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `POST /v1/payment_intents` | creates, and with `confirm=true` charges |
 //! | `GET /v1/payment_intents[/{id}]` | lists newest first, retrieves |
-//! | `GET /v1/payment_intents/search` | finds by metadata, status, amount and currency; at once, where Stripe takes up to a minute |
+//! | `GET /v1/payment_intents/search` | finds by metadata, status, amount and currency; at once unless told otherwise; Stripe takes up to a minute |
 //! | `POST /v1/refunds`, `GET /v1/refunds[/{id}]` | refunds in whole or in part, lists, retrieves |
 //! | `GET`, `PUT`, `DELETE /_control` | shows, replaces, resets the faults |
 //! | `GET /_control/ledger` | every charge, decline and refund: what the money did, to compare with what others believe |

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::{api_error::ApiError, ledger::Ledger, params::Params, payment_intent::Intent};
 
@@ -11,8 +12,10 @@ const PAGE_MAX: i64 = 100;
 
 /// `GET /v1/payment_intents`: newest first.
 pub(crate) fn intents(ledger: &Ledger, params: &Params) -> Result<Value, ApiError> {
-    params.only(&["ending_before", "limit", "starting_after"])?;
-    let ids: Vec<&Arc<Intent>> = ledger.intents().iter().rev().collect();
+    params.only(&["created", "ending_before", "limit", "starting_after"])?;
+    let since = since(params)?;
+    let ids: Vec<&Arc<Intent>> =
+        ledger.intents().iter().rev().filter(|intent| intent.created_at.unix_timestamp() >= since).collect();
     let page = Page::parse(params)?;
     let (page, has_more) = page.cut(&ids, |intent| &intent.id, "payment_intent")?;
     let data: Vec<_> = page.iter().map(|intent| intent.object()).collect();
@@ -21,10 +24,16 @@ pub(crate) fn intents(ledger: &Ledger, params: &Params) -> Result<Value, ApiErro
 
 /// `GET /v1/refunds`: newest first, all or those of one PaymentIntent.
 pub(crate) fn refunds(ledger: &Ledger, params: &Params) -> Result<Value, ApiError> {
-    params.only(&["ending_before", "limit", "payment_intent", "starting_after"])?;
+    params.only(&["created", "ending_before", "limit", "payment_intent", "starting_after"])?;
+    let since = since(params)?;
     let intent = params.get("payment_intent");
-    let refunds: Vec<_> =
-        ledger.refunds().iter().rev().filter(|refund| intent.is_none_or(|intent| refund.payment_intent == intent)).collect();
+    let refunds: Vec<_> = ledger
+        .refunds()
+        .iter()
+        .rev()
+        .filter(|refund| intent.is_none_or(|intent| refund.payment_intent == intent))
+        .filter(|refund| refund.created_at.unix_timestamp() >= since)
+        .collect();
     let page = Page::parse(params)?;
     let (page, has_more) = page.cut(&refunds, |refund| &refund.id, "refund")?;
     let data: Vec<_> = page.iter().map(|refund| refund.object()).collect();
@@ -67,6 +76,11 @@ impl<'a> Page<'a> {
     }
 }
 
+/// In seconds since 1970, from which on what was made is listed.
+fn since(params: &Params) -> Result<i64, ApiError> {
+    Ok(params.positive("created[gte]")?.unwrap_or(0))
+}
+
 fn limit(params: &Params) -> Result<usize, ApiError> {
     match params.positive("limit")? {
         None => Ok(PAGE_DEFAULT),
@@ -80,7 +94,9 @@ fn limit(params: &Params) -> Result<usize, ApiError> {
 /// `GET /v1/payment_intents/search`: newest first.
 ///
 /// The query is one or more of `metadata['key']:'value'`, `status:'…'`, `amount:n` and `currency:'…'`, joined with AND.
-pub(crate) fn search(ledger: &Ledger, params: &Params) -> Result<Value, ApiError> {
+///
+/// What was made after `indexed_until` is not found yet.
+pub(crate) fn search(ledger: &Ledger, params: &Params, indexed_until: OffsetDateTime) -> Result<Value, ApiError> {
     params.only(&["limit", "page", "query"])?;
     let limit = limit(params)?;
     let skip: usize = match params.get("page") {
@@ -98,7 +114,7 @@ pub(crate) fn search(ledger: &Ledger, params: &Params) -> Result<Value, ApiError
         .unwrap_or_else(|| ledger.intents().to_vec())
         .into_iter()
         .rev()
-        .filter(|intent| clauses.iter().all(|clause| clause.holds_for(intent)))
+        .filter(|intent| intent.created_at <= indexed_until && clauses.iter().all(|clause| clause.holds_for(intent)))
         .collect();
     let data: Vec<_> = found.iter().skip(skip).take(limit).map(|intent| intent.object()).collect();
     let end = skip.saturating_add(data.len());
