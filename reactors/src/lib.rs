@@ -1,4 +1,4 @@
-//! The side effects: allocate stock, charge, notify. Never replayed.
+//! The side effects: allocate stock, charge, call off what is not paid in time, notify. Never replayed.
 //!
 //! Each reactor takes events from a durable queue, carries out what the domain decides, appends the outcome, and only
 //! then acknowledges. Whatever dies in between, the event is delivered again and finds what was already done: appends
@@ -9,17 +9,23 @@
 //! To add a reactor: see "A new reactor" in `ARCHITECTURE.md`.
 
 pub mod allocator;
+pub mod deadlines;
 pub mod notifications;
 pub mod payments;
 
+pub mod breaker;
 mod reactor;
+mod retry;
+
+pub mod dead_letters;
+pub mod reconcile;
 
 mod causation;
 mod clock;
-mod dead_letter;
 mod metrics;
 
 pub mod settings;
 
 pub use metrics::ReactorMetrics;
-pub use reactor::{Failure, News, Reactor, run};
+pub use reactor::{Failure, News, Reactor, Surroundings, run};
+pub use retry::RetryBudget;

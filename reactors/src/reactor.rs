@@ -1,33 +1,49 @@
 //! The loop of a reactor that handles events one by one, many at a time.
 
-use std::{any::Any, error::Error, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    error::Error,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use domain::{envelope::StoredEvent, order::Order};
-use event_store::{JetStreamEventStore, Sharing, WorkItem, WorkQueueOptions};
-use futures::FutureExt;
+use event_store::{Beginning, JetStreamEventStore, LoadError, Sharing, WorkItem, WorkQueue, WorkQueueOptions, WorkSource};
+use futures::{FutureExt, future::select_all};
 use telemetry::{drain::Drain, health::Health};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    breaker::{Breaker, Phase},
     clock,
-    dead_letter::{self, chain},
+    dead_letters::{self, chain},
     metrics::ReactorMetrics,
+    retry::{HandedBack, RetryBudget},
 };
 
 /// After how long without a sign of life an event is handed to another instance.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(6);
 /// How often an event that is in hand says so, whether it is worked on or waits for its turn; well within [`ACK_WAIT`].
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-/// Pause before the first retry after a transient failure; doubles up to [`RETRY_PAUSE_MAX`], with jitter.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause between two tries.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Events fetched at once.
 const FETCH_ITEMS_MAX: usize = 64;
+/// The longest pause after which an event is tried again without having been handed back.
+const IN_PLACE_MAX: Duration = Duration::from_secs(2);
+/// How long after the breaker's next probe an event comes again that has failed, for each time that it has, up to five.
+const BEHIND_OTHERS: Duration = Duration::from_secs(2);
+/// Deliveries without acknowledgement, also of a reactor that handles few at a time: some of them wait to be tried again.
+const IN_FLIGHT_MIN: usize = 1_024;
+/// Events taken to see whether an outside system is back.
+const PROBE_ITEMS_MAX: usize = 4;
 
 /// Why an event could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +57,9 @@ pub enum Failure {
         /// How long the other side asked to be left alone.
         retry_after: Option<Duration>,
     },
+    /// It was not tried, because this is not the time or not the instance: the event is handed back.
+    #[error("not tried")]
+    NotTried(#[source] Box<dyn Error + Send + Sync>),
     /// No try will ever succeed: the event goes to the dead letters.
     #[error("the event cannot be handled")]
     Permanent(#[source] Box<dyn Error + Send + Sync>),
@@ -50,6 +69,19 @@ impl Failure {
     /// See [`Failure::Transient`].
     pub fn transient(source: impl Error + Send + Sync + 'static) -> Self {
         Self::Transient { source: Box::new(source), retry_after: None }
+    }
+
+    /// What cannot be read by this build never will be; a log that does not answer may.
+    pub(crate) fn of_load(error: LoadError) -> Self {
+        match error {
+            LoadError::Read(_) => Self::transient(error),
+            _ => Self::permanent(error),
+        }
+    }
+
+    /// See [`Failure::NotTried`].
+    pub fn not_tried(reason: impl Error + Send + Sync + 'static) -> Self {
+        Self::NotTried(Box::new(reason))
     }
 
     /// See [`Failure::Permanent`].
@@ -94,8 +126,12 @@ impl News {
 pub trait Reactor: Send + Sync + 'static {
     /// Its name: of its durable consumer, in logs, metrics and dead letters.
     const NAME: &'static str;
-    /// The aggregate types whose events it takes.
-    const AGGREGATE_TYPES: &'static [&'static str];
+    /// Where the events come from that it takes.
+    const SOURCE: WorkSource;
+    /// Where it begins when it is started for the first time.
+    const BEGINNING: Beginning = Beginning::First;
+    /// Whether it is the one to handle dead letters of this name again; only one of several parts of a reactor is.
+    const TAKES_REDRIVES: bool = true;
     /// How many events it handles at the same time.
     const CONCURRENCY: usize;
 
@@ -103,13 +139,74 @@ pub trait Reactor: Send + Sync + 'static {
     /// their orders.
     fn wants(&self, event_type: &str) -> bool;
 
+    /// The breaker of the outside system without which it can do nothing: while that is open it takes no events.
+    fn breaker(&self) -> Option<&Breaker> {
+        None
+    }
+
+    /// Records, where others see it, that the event at `position` was given up, if that concerns anybody. Called before the event is
+    /// acknowledged, once its dead letter is kept; and again, should that fail.
+    fn gave_up(
+        &self,
+        _event: &StoredEvent,
+        _position: u64,
+        _error_chain: &[String],
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Carries out what follows from `event`. A panic counts as [`Failure::Permanent`]. Called again with the same event after a failure, a lost
     /// acknowledgement or a crash, also while an earlier call may still be running elsewhere.
     fn handle(&self, event: &StoredEvent, news: News) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// Runs `reactor` until `drain` starts and what was in flight is finished.
-pub async fn run<R: Reactor>(reactor: R, store: JetStreamEventStore, metrics: ReactorMetrics, health: Health, drain: Drain) {
+impl<R: Reactor> Reactor for Arc<R> {
+    const NAME: &'static str = R::NAME;
+    const SOURCE: WorkSource = R::SOURCE;
+    const BEGINNING: Beginning = R::BEGINNING;
+    const TAKES_REDRIVES: bool = R::TAKES_REDRIVES;
+    const CONCURRENCY: usize = R::CONCURRENCY;
+
+    fn wants(&self, event_type: &str) -> bool {
+        R::wants(self, event_type)
+    }
+
+    fn breaker(&self) -> Option<&Breaker> {
+        R::breaker(self)
+    }
+
+    fn gave_up(
+        &self,
+        event: &StoredEvent,
+        position: u64,
+        error_chain: &[String],
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        R::gave_up(self, event, position, error_chain)
+    }
+
+    fn handle(&self, event: &StoredEvent, news: News) -> impl Future<Output = Result<(), Failure>> + Send {
+        R::handle(self, event, news)
+    }
+}
+
+/// What a reactor runs on.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The log.
+    pub store: JetStreamEventStore,
+    /// What it counts.
+    pub metrics: ReactorMetrics,
+    /// Whether it can work.
+    pub health: Health,
+    /// When it has to end.
+    pub drain: Drain,
+    /// How often an event is tried.
+    pub budget: RetryBudget,
+}
+
+/// Runs `reactor` until the drain starts and what was in flight is finished.
+pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
+    let Surroundings { store, health, drain, .. } = surroundings.clone();
     let component = health.component(R::NAME);
     tokio::select! {
         () = drain.started() => return,
@@ -117,25 +214,35 @@ pub async fn run<R: Reactor>(reactor: R, store: JetStreamEventStore, metrics: Re
     }
     let mut queue = store.work_queue(WorkQueueOptions {
         name: R::NAME,
-        aggregate_types: R::AGGREGATE_TYPES,
+        source: R::SOURCE,
+        takes_redrives: R::TAKES_REDRIVES,
+        beginning: R::BEGINNING,
         ack_wait: ACK_WAIT,
-        in_flight_max: i64::try_from(R::CONCURRENCY * 2).unwrap_or(i64::MAX),
+        in_flight_max: i64::try_from((R::CONCURRENCY * 2).max(IN_FLIGHT_MIN)).unwrap_or(i64::MAX),
         sharing: Sharing::All,
     });
-    let shared = Arc::new(Shared { reactor, store, metrics, drain: drain.clone() });
+    let shared = Arc::new(Shared { reactor, surroundings, handed_back: HandedBack::default(), finished: AtomicU64::new(0) });
     let slots = Arc::new(Semaphore::new(R::CONCURRENCY));
     let tasks = TaskTracker::new();
     loop {
-        let items = tokio::select! {
+        let batch = async {
+            let phase = shared.may_take(&mut queue).await;
+            tokio::select! {
+                () = shared.opened() => (Phase::Open, Vec::new()),
+                items = queue.next_batch(FETCH_ITEMS_MAX) => (phase, items),
+            }
+        };
+        let (phase, items) = tokio::select! {
             biased;
             () = drain.started() => break,
-            items = queue.next_batch(FETCH_ITEMS_MAX) => items,
+            batch = batch => batch,
         };
+        let mut begun = Vec::new();
         for item in items {
             let event = item.event();
             if let Ok(event) = &event {
                 // Events come in the log's order, so most orders need not be asked for when there is something to do for them.
-                shared.store.witness::<Order>(&item, event);
+                store.witness::<Order>(&item, event);
             }
             if event.as_ref().is_ok_and(|event| !shared.reactor.wants(&event.metadata.event_type)) {
                 item.done().await;
@@ -143,16 +250,25 @@ pub async fn run<R: Reactor>(reactor: R, store: JetStreamEventStore, metrics: Re
             }
             // There are no more of them than the server hands out without an acknowledgement.
             let (shared, slots) = (Arc::clone(&shared), Arc::clone(&slots));
-            tasks.spawn(async move {
+            let task = tasks.spawn(async move {
                 let Some(slot) = shared.wait_for_turn(&item, slots).await else {
-                    // Draining: what has not begun is for the next instance, which need not wait for the time-out.
+                    // Not begun: it is for the next instance, which need not wait for the time-out.
                     return item.hand_back().await;
                 };
-                shared.metrics.started(R::NAME);
+                shared.surroundings.metrics.started(R::NAME);
                 shared.finish(item, event).await;
-                shared.metrics.finished(R::NAME);
+                shared.surroundings.metrics.finished(R::NAME);
                 drop(slot);
             });
+            begun.push(task);
+        }
+        if phase == Phase::HalfOpen {
+            // No more than these are taken until they have told how the outside system is.
+            tokio::select! {
+                () = drain.started() => break,
+                () = shared.not_half_open() => {}
+                () = first_of(begun) => {}
+            }
         }
     }
     queue.close().await;
@@ -161,21 +277,74 @@ pub async fn run<R: Reactor>(reactor: R, store: JetStreamEventStore, metrics: Re
     tracing::info!(reactor = R::NAME, "drained");
 }
 
+/// Completes when one of them has ended; at once, if there is none.
+async fn first_of(tasks: Vec<JoinHandle<()>>) {
+    if !tasks.is_empty() {
+        // However it has ended.
+        let _ = select_all(tasks).await;
+    }
+}
+
 struct Shared<R> {
     reactor: R,
-    store: JetStreamEventStore,
-    metrics: ReactorMetrics,
-    drain: Drain,
+    surroundings: Surroundings,
+    /// What is known of events that were tried and are not in hand.
+    handed_back: HandedBack,
+    /// How many events have come to an end.
+    finished: AtomicU64,
+}
+
+/// Why an event is no longer waited with.
+enum Interruption {
+    /// The process is ending.
+    Drain,
+    /// The outside system is left alone.
+    LeftAlone,
 }
 
 impl<R: Reactor> Shared<R> {
-    /// Waits until `item` may be worked on, and says meanwhile that it is in hand; `None` as soon as the process drains.
+    /// Waits until events may be taken, and meanwhile leaves those that were fetched to other instances.
+    async fn may_take(&self, queue: &mut WorkQueue) -> Phase {
+        let Some(breaker) = self.reactor.breaker() else { return Phase::Closed };
+        if breaker.phase() == Phase::Open {
+            queue.pause().await;
+        }
+        let phase = breaker.not_open().await;
+        queue.ask_for((phase == Phase::HalfOpen).then_some(PROBE_ITEMS_MAX)).await;
+        phase
+    }
+
+    /// Completes when the outside system is to be left alone.
+    async fn opened(&self) {
+        match self.reactor.breaker() {
+            Some(breaker) => breaker.opened().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn not_half_open(&self) {
+        match self.reactor.breaker() {
+            Some(breaker) => breaker.not_half_open().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn interrupted(&self) -> Interruption {
+        tokio::select! {
+            biased;
+            () = self.surroundings.drain.started() => Interruption::Drain,
+            () = self.opened() => Interruption::LeftAlone,
+        }
+    }
+
+    /// Waits until `item` may be worked on, and says meanwhile that it is in hand; `None` as soon as this instance will not get to it.
     async fn wait_for_turn(&self, item: &WorkItem, slots: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         let mut slot = std::pin::pin!(slots.acquire_owned());
+        let mut interrupted = std::pin::pin!(self.interrupted());
         loop {
             tokio::select! {
                 biased;
-                () = self.drain.started() => return None,
+                _ = &mut interrupted => return None,
                 slot = &mut slot => return slot.ok(),
                 () = tokio::time::sleep(PROGRESS_INTERVAL) => item.in_progress().await,
             }
@@ -183,35 +352,61 @@ impl<R: Reactor> Shared<R> {
     }
 
     async fn finish(&self, item: WorkItem, event: Result<StoredEvent, domain::DecodeError>) {
+        let metrics = &self.surroundings.metrics;
         let event = match event {
             Ok(event) => event,
             Err(error) => return self.give_up(item, chain(&error), 1).await,
         };
-        let mut attempt = 0;
+        let mut tries = self.handed_back.take(item.position);
         loop {
-            attempt += 1;
-            let outcome = self.handle_with_progress(&item, &event, News::of(&item, &event, attempt)).await;
+            tries.count += 1;
+            let outcome = self.handle_with_progress(&item, &event, News::of(&item, &event, tries.count)).await;
             match outcome {
                 Ok(()) => {
-                    self.metrics.count(R::NAME, "done", 1);
+                    metrics.count(R::NAME, "done", 1);
+                    self.finished.fetch_add(1, Ordering::Relaxed);
                     return item.done().await;
                 }
-                Err(Failure::Permanent(error)) => return self.give_up(item, chain(&*error), attempt).await,
+                Err(Failure::Permanent(error)) => return self.give_up(item, chain(&*error), tries.count).await,
+                Err(Failure::NotTried(reason)) => {
+                    tracing::debug!(reactor = R::NAME, position = item.position, "handed back: {reason}");
+                    tries.count -= 1;
+                    if tries.count > 0 {
+                        self.handed_back.keep(item.position, tries);
+                    }
+                    return item.hand_back().await;
+                }
                 Err(Failure::Transient { source, retry_after }) => {
-                    self.metrics.count(R::NAME, "retried", 1);
-                    let pause = pause_before_retry(attempt, retry_after);
+                    metrics.count(R::NAME, "retried", 1);
+                    if tries.failed(Instant::now(), self.finished.load(Ordering::Relaxed), self.surroundings.budget) {
+                        return self.give_up(item, chain(&*source), tries.count).await;
+                    }
+                    let pause = tries.pause(retry_after);
                     tracing::warn!(
                         reactor = R::NAME,
                         position = item.position,
                         event_type = event.metadata.event_type,
-                        attempt,
+                        attempt = tries.count,
                         retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
                         "trying again: {}",
                         chain(&*source).join(": "),
                     );
-                    if !self.wait(&item, pause).await {
-                        // Draining: hand the event back, so that the next instance need not wait for the time-out.
-                        return item.hand_back().await;
+                    if pause > IN_PLACE_MAX && self.reactor.breaker().is_none_or(|breaker| breaker.phase() == Phase::Closed) {
+                        // Whoever waits for long must not keep others from their turns.
+                        self.handed_back.keep(item.position, tries);
+                        return item.again_after(pause).await;
+                    }
+                    match self.wait(&item, pause).await {
+                        None => {}
+                        // The next instance need not wait for the time-out, nor for this event's pause.
+                        Some(Interruption::Drain) => return item.hand_back().await,
+                        // It lets others be the next to see whether the system is back: the server hands out first what is due again.
+                        Some(Interruption::LeftAlone) => {
+                            let open_for = self.reactor.breaker().map_or(Duration::ZERO, Breaker::open_for);
+                            let behind = open_for + BEHIND_OTHERS * u32::try_from(tries.count.min(5)).unwrap_or(1);
+                            self.handed_back.keep(item.position, tries);
+                            return item.again_after(pause.max(behind)).await;
+                        }
                     }
                 }
             }
@@ -230,30 +425,33 @@ impl<R: Reactor> Shared<R> {
         }
     }
 
-    /// Waits for `pause`; returns `false` as soon as the process drains.
-    async fn wait(&self, item: &WorkItem, pause: Duration) -> bool {
+    /// Waits for `pause`, or until something tells that this instance should not try again.
+    async fn wait(&self, item: &WorkItem, pause: Duration) -> Option<Interruption> {
         let until = Instant::now() + pause;
+        let mut interrupted = std::pin::pin!(self.interrupted());
         loop {
             item.in_progress().await;
             tokio::select! {
                 biased;
-                () = self.drain.started() => return false,
-                () = tokio::time::sleep_until(until) => return true,
+                interruption = &mut interrupted => return Some(interruption),
+                () = tokio::time::sleep_until(until) => return None,
                 () = tokio::time::sleep(PROGRESS_INTERVAL) => {}
             }
         }
     }
 
     async fn give_up(&self, item: WorkItem, error_chain: Vec<String>, attempts: u64) {
-        dead_letter::give_up(R::NAME, &self.store, &self.metrics, item, error_chain, attempts).await;
+        let Surroundings { store, metrics, .. } = &self.surroundings;
+        let event = item.event().ok().filter(|event| item.is_in_its_place(event));
+        let (position, is_redriven) = (item.position, item.is_redriven());
+        let Some(item) = dead_letters::keep(R::NAME, store, metrics, item, &error_chain, attempts).await else { return };
+        if let Some(event) = event.filter(|_| !is_redriven)
+            && let Err(error) = self.reactor.gave_up(&event, position, &error_chain).await
+        {
+            // Not acknowledged: it comes again.
+            tracing::warn!(reactor = R::NAME, position, "record that an event was given up: {}", chain(&error).join(": "));
+            return;
+        }
+        item.given_up(error_chain, attempts).await;
     }
-}
-
-/// Exponential with jitter, at least what the other side asked for, and at most [`RETRY_PAUSE_MAX`] in any case.
-fn pause_before_retry(attempt: u64, retry_after: Option<Duration>) -> Duration {
-    let doublings = u32::try_from(attempt.saturating_sub(1).min(16)).unwrap_or(16);
-    let ceiling = RETRY_PAUSE_MAX.min(RETRY_PAUSE * 2_u32.pow(doublings));
-    let jitter = clock::now().nanosecond() / 1_000 % 1_000;
-    let pause = ceiling / 2 + ceiling / 2 * jitter / 1_000;
-    retry_after.map_or(pause, |asked| pause.max(asked.min(RETRY_PAUSE_MAX)))
 }

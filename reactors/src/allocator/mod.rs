@@ -20,9 +20,10 @@ use domain::{
     order::{Order, OrderStatus},
 };
 use event_store::{
-    AppendError, Appended, HAND_BACK_PAUSE, JetStreamEventStore, LoadError, Loaded, Sharing, WorkItem, WorkQueueOptions,
+    AppendError, Appended, Beginning, HAND_BACK_PAUSE, JetStreamEventStore, LoadError, Loaded, Sharing, WorkItem, WorkQueueOptions,
+    WorkSource,
 };
-use telemetry::{drain::Drain, health::Health};
+use telemetry::drain::Drain;
 use tokio::task::JoinHandle;
 
 use self::{
@@ -32,9 +33,9 @@ use self::{
 };
 use crate::{
     clock,
-    dead_letter::{self, chain},
+    dead_letters::{self, chain},
     metrics::ReactorMetrics,
-    reactor::ACK_WAIT,
+    reactor::{ACK_WAIT, Surroundings},
 };
 
 /// The allocator's name: of its durable consumer, in logs, metrics and dead letters.
@@ -60,8 +61,9 @@ pub struct AllocatorOptions {
     pub payment_window: Duration,
 }
 
-/// Runs the allocator until `drain` starts and the batch in hand is finished.
-pub async fn run(options: AllocatorOptions, store: JetStreamEventStore, metrics: ReactorMetrics, health: Health, drain: Drain) {
+/// Runs the allocator until the drain starts and the batch in hand is finished.
+pub async fn run(options: AllocatorOptions, surroundings: Surroundings) {
+    let Surroundings { store, metrics, health, drain, .. } = surroundings;
     let component = health.component(NAME);
     tokio::select! {
         () = drain.started() => return,
@@ -69,7 +71,9 @@ pub async fn run(options: AllocatorOptions, store: JetStreamEventStore, metrics:
     }
     let mut queue = store.work_queue(WorkQueueOptions {
         name: NAME,
-        aggregate_types: &["order"],
+        source: WorkSource::Log(&["order"]),
+        takes_redrives: true,
+        beginning: Beginning::First,
         ack_wait: ACK_WAIT,
         in_flight_max: IN_FLIGHT_MAX,
         sharing: Sharing::OneActive,
@@ -424,7 +428,7 @@ impl Allocator {
 
     async fn give_up(&self, item: WorkItem, error_chain: Vec<String>) {
         let attempts = item.deliveries;
-        dead_letter::give_up(NAME, &self.store, &self.metrics, item, error_chain, attempts).await;
+        dead_letters::give_up(NAME, &self.store, &self.metrics, item, error_chain, attempts).await;
     }
 }
 

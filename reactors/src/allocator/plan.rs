@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     causation::{Identity, caused_by},
-    dead_letter::chain,
+    dead_letters::chain,
 };
 
 const IDENTITY: Identity = Identity { source: "/contrail/allocator", actor: "system:allocator" };

@@ -7,7 +7,7 @@ use domain::{Sku, stock::Stock};
 use event_store::{JetStreamEventStore, LoadError, Loaded};
 
 use super::{Obstacle, plan::Plan};
-use crate::dead_letter::chain;
+use crate::dead_letters::chain;
 
 /// SKUs kept in memory; when there are more, all are forgotten and loaded again as they are needed.
 const SKUS_MAX: usize = 100_000;

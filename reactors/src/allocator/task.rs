@@ -7,7 +7,7 @@ use domain::{
 };
 use event_store::{Expected, Loaded, WorkItem};
 
-use crate::dead_letter::chain;
+use crate::dead_letters::chain;
 
 pub(crate) struct Task {
     pub(crate) item: WorkItem,

@@ -1,43 +1,35 @@
-//! Mail as files in a folder: one RFC 5322 message each, named after the notification.
+//! Mail: from a message to what travels, and how it travels.
 
-use std::{
-    fs, io, panic,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
-    thread,
+mod folder;
+mod smtp;
+
+use std::error::Error;
+
+use lettre::message::{Mailbox, MultiPart, SinglePart};
+
+pub use self::{
+    folder::MailFolder,
+    smtp::{SmtpServer, SmtpUrlError},
 };
-
-use lettre::message::{Mailbox, header::ContentType};
-use tokio::sync::oneshot;
-
 use super::message::Message;
 
-/// How many files this process has begun: their temporary names must differ.
-static WRITES: AtomicU64 = AtomicU64::new(0);
+/// Files that wait to be written: writing one takes no time worth mentioning.
+const FILES_AT_ONCE: usize = 1_024;
 
-/// Threads that write. They are the folder's own, not the runtime's for blocking work: there nearly every mail started a new one, up to
-/// 512, each of which keeps memory that it once had; and lookups of names that hang could hold all of them.
-const WRITERS: usize = 4;
-
-/// Writes each message to `<folder>/<notification id>.eml`.
-#[derive(Clone, Debug)]
-pub struct MailFolder {
-    folder: PathBuf,
-    from: Mailbox,
-    /// The writers end with the last clone of this. What waits here is bounded by the notifications that are worked on.
-    files: mpsc::Sender<MailFile>,
+/// Where mail goes.
+#[derive(Debug)]
+pub enum Postbox {
+    /// Files in a folder, one for each message.
+    Folder(MailFolder),
+    /// A mail server.
+    Server(SmtpServer),
 }
 
+/// What sends mail.
 #[derive(Debug)]
-struct MailFile {
-    folder: PathBuf,
-    name: String,
-    text: Vec<u8>,
-    written: oneshot::Sender<io::Result<()>>,
+pub struct Mailer {
+    from: Mailbox,
+    postbox: Postbox,
 }
 
 /// Why a message was not sent.
@@ -45,70 +37,82 @@ struct MailFile {
 pub enum MailError {
     /// The message cannot be sent to anyone: its address is not one.
     #[error("the message cannot be addressed: {0}")]
-    Message(String),
-    /// The folder could not be written to; another try may succeed.
-    #[error("write to the mail folder")]
-    Folder(#[source] io::Error),
+    Unaddressable(String),
+    /// The mail server does not take this message to this recipient, ever.
+    #[error("the mail server refuses the {part} with {code}")]
+    Refused {
+        /// What it refuses: the recipient, or the message.
+        part: &'static str,
+        /// Its code of three digits.
+        code: String,
+    },
+    /// The mail server takes mail, but not this one now: it knows the recipient too little, or the mailbox is full.
+    #[error("the mail server puts the {part} off with {code}")]
+    PutOff {
+        /// What it puts off: the recipient, or the message.
+        part: &'static str,
+        /// Its code of three digits. Its words may hold the address.
+        code: String,
+    },
+    /// No mail can be sent now.
+    #[error("{doing}")]
+    Away {
+        /// What was being done.
+        doing: &'static str,
+        /// What happened.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
 }
 
-impl MailFolder {
-    /// Mail from `from` into `folder`, which is created if need be. Fails if the system gives no thread to write it.
-    pub fn new(folder: PathBuf, from: Mailbox) -> io::Result<Self> {
-        let (files, to_write) = mpsc::channel();
-        let to_write = Arc::new(Mutex::new(to_write));
-        for _ in 0..WRITERS {
-            let to_write = Arc::clone(&to_write);
-            thread::Builder::new().name("mail".to_owned()).spawn(move || write_all(&to_write))?;
-        }
-        Ok(Self { folder, from, files })
+impl MailError {
+    /// Whether this is about the mail server or folder, and not about one message.
+    pub(super) fn is_of_the_postbox(&self) -> bool {
+        matches!(self, Self::Away { .. })
     }
 
-    /// Writes `message`. Writing the same message again replaces the file by an equal one.
+    fn away(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Away { doing, source: source.into() }
+    }
+}
+
+impl Mailer {
+    /// Sends mail from `from` into `postbox`.
+    pub fn new(from: Mailbox, postbox: Postbox) -> Self {
+        Self { from, postbox }
+    }
+
+    /// How many mails are sent at the same time.
+    pub(super) fn at_once(&self) -> usize {
+        match &self.postbox {
+            Postbox::Folder(_) => FILES_AT_ONCE,
+            Postbox::Server(_) => smtp::CONNECTIONS_MAX,
+        }
+    }
+
+    /// Sends `message`. The same message again is the same mail, by its `Message-ID` and, but for its date, byte by byte.
     pub(super) async fn send(&self, message: &Message) -> Result<(), MailError> {
+        let mail = self.compose(message).map_err(|error| MailError::Unaddressable(error.to_string()))?;
+        match &self.postbox {
+            Postbox::Folder(folder) => folder.put(format!("{}.eml", message.id), mail.formatted()).await,
+            Postbox::Server(server) => server.send(mail.envelope(), &mail.formatted()).await,
+        }
+    }
+
+    fn compose(&self, message: &Message) -> Result<lettre::Message, Box<dyn Error>> {
         // The log may hold names that the command API would refuse today, and lettre panics on a control character.
         let name = message.to_name.replace(char::is_control, " ");
-        let address = message.to_email.parse().map_err(|error| MailError::Message(format!("{error}")))?;
+        let to = Mailbox::new(Some(name), message.to_email.parse()?);
+        let alternatives = MultiPart::alternative()
+            .boundary(message.id.to_string())
+            .singlepart(SinglePart::plain(message.text.clone()))
+            .singlepart(SinglePart::html(message.html.clone()));
         let mail = lettre::Message::builder()
             .from(self.from.clone())
-            .to(Mailbox::new(Some(name), address))
+            .to(to)
             .message_id(Some(format!("<{}@contrail>", message.id)))
             .subject(&message.subject)
-            .header(ContentType::TEXT_PLAIN)
-            .body(message.text.clone())
-            .map_err(|error| MailError::Message(error.to_string()))?;
-        let (folder, name, text) = (self.folder.clone(), format!("{}.eml", message.id), mail.formatted());
-        let (written, answer) = oneshot::channel();
-        let file = MailFile { folder, name, text, written };
-        let failed = |why: &'static str| MailError::Folder(io::Error::other(why));
-        self.files.send(file).map_err(|_| failed("nobody writes mail any more"))?;
-        answer.await.map_err(|_| failed("whoever wrote it is gone"))?.map_err(MailError::Folder)
+            .multipart(alternatives)?;
+        Ok(mail)
     }
-}
-
-/// Writes what comes, until no more can come.
-fn write_all(to_write: &Mutex<mpsc::Receiver<MailFile>>) {
-    loop {
-        // One waits for a file, the others for their turn to wait.
-        let next = to_write.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(MailFile { folder, name, text, written }) = next else { return };
-        // A fault in one mail must not take the writer from all others.
-        let outcome = panic::catch_unwind(|| write_whole(&folder, &name, &text));
-        let outcome = outcome.unwrap_or_else(|_| Err(io::Error::other("writing it panicked")));
-        // Whoever asked may have gone; the mail is none the less sent.
-        let _ = written.send(outcome);
-    }
-}
-
-/// A reader of the folder sees whole files only, also when two of us write the same one.
-fn write_whole(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
-    let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
-    let unfinished = folder.join(format!(".{name}.{process}-{write}"));
-    match fs::write(&unfinished, text) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(folder)?;
-            fs::write(&unfinished, text)?;
-        }
-        written => written?,
-    }
-    fs::rename(unfinished, folder.join(name))
 }

@@ -1,46 +1,65 @@
-//! Tells customers what became of their orders, once each.
+//! Tells customers what became of their orders, once each; and other systems, if there is one to tell ([`Webhooks`]).
 //!
-//! A notification's id is derived from the event that it is about, so a redelivered event finds that it was sent. The
-//! message's own id is the same on every try, and a file is replaced by itself, so even a crash between sending and
-//! recording shows the customer one message.
+//! A notification's id is derived from the event that it is about and from the channel, so a redelivered event finds that it was sent.
+//! The message's own id is the same on every try: a file is replaced by itself, and a mail server or a receiver of webhooks can tell a
+//! repetition, which a crash between sending and recording can lead to.
 
 mod mail;
 mod message;
+mod webhooks;
+
+use std::time::Duration;
 
 use domain::{
-    NotificationId,
+    NotificationId, OrderId,
     envelope::{Metadata, StoredEvent},
     notification::{self, Notification, NotificationCommand, Topic},
     order::Order,
 };
-use event_store::{ExecuteError, JetStreamEventStore, LoadError, Loaded};
+use event_store::{ExecuteError, JetStreamEventStore, Loaded, WorkSource};
+use telemetry::drain::Drain;
+use tokio::sync::Semaphore;
 
-pub use self::mail::{MailError, MailFolder};
+pub use self::{
+    mail::{MailError, MailFolder, Mailer, Postbox, SmtpServer, SmtpUrlError},
+    webhooks::{WebhookSecrets, Webhooks},
+};
 use crate::{
+    breaker::{Breaker, Limits},
     causation::{Identity, caused_by},
     clock,
-    reactor::{Failure, News, Reactor},
+    reactor::{Failure, News, Reactor, Surroundings},
 };
 
 const IDENTITY: Identity = Identity { source: "/contrail/notifications", actor: "system:notifications" };
-/// The one channel so far.
+/// Where the events are that customers are told of.
+const SOURCE: WorkSource = WorkSource::Log(&["order", "payment"]);
+/// The channel, as it is recorded.
 const EMAIL: &str = "email";
+/// How long a mail is left alone that the server puts off: it does so to see whether somebody means it.
+const PUT_OFF_PAUSE: Duration = Duration::from_secs(60);
 
 /// The notifications reactor.
 #[derive(Debug)]
 pub struct Notifications {
     store: JetStreamEventStore,
-    mail: MailFolder,
+    mailer: Mailer,
+    /// Mails on their way at the same time.
+    turns: Semaphore,
+    breaker: Breaker,
+    drain: Drain,
 }
 
 impl Notifications {
-    /// Sends through `mail` what `store` says has happened.
-    pub fn new(store: JetStreamEventStore, mail: MailFolder) -> Self {
-        Self { store, mail }
+    /// Sends through `mailer` what the log says has happened.
+    pub fn new(mailer: Mailer, surroundings: &Surroundings) -> Self {
+        let Surroundings { store, metrics, health, drain, .. } = surroundings.clone();
+        let (turns, breaker) = (Semaphore::new(mailer.at_once()), Breaker::new("mail", Limits::default(), &metrics, &health));
+        Self { store, mailer, turns, breaker, drain }
     }
 }
 
-/// What a customer is told about an event of this type, if anything.
+/// What is told about an event of this type, if anything.
 fn topic(event_type: &str) -> Option<Topic> {
     match event_type {
         "contrail.order.confirmed.v1" => Some(Topic::OrderConfirmed),
@@ -55,7 +74,7 @@ fn topic(event_type: &str) -> Option<Topic> {
 
 impl Reactor for Notifications {
     const NAME: &'static str = "notifications";
-    const AGGREGATE_TYPES: &'static [&'static str] = &["order", "payment"];
+    const SOURCE: WorkSource = SOURCE;
     // Most of an event's time is the append, which costs next to nothing while it waits for its group.
     const CONCURRENCY: usize = 1_024;
 
@@ -63,51 +82,47 @@ impl Reactor for Notifications {
         topic(event_type).is_some()
     }
 
+    fn breaker(&self) -> Option<&Breaker> {
+        Some(&self.breaker)
+    }
+
     async fn handle(&self, event: &StoredEvent, news: News) -> Result<(), Failure> {
         let cause = &event.metadata;
         let Some(topic) = topic(&cause.event_type) else { return Ok(()) };
         let order_id = cause.aggregate_id.parse().map_err(Failure::permanent)?;
         let id = NotificationId::derive(cause.event_id, EMAIL);
-        let aggregate_id = id.to_string();
         let is_fresh = news == News::Fresh;
-        if !is_fresh && self.is_recorded(&aggregate_id).await? {
+        if !is_fresh && is_recorded(&self.store, id).await? {
             return Ok(());
         }
         let order = self.order_after(cause, topic, is_fresh).await?;
         let message = message::compose(id, order_id, &order, topic).ok_or_else(|| Failure::permanent(NotPlaced))?;
-        let command = match self.mail.send(&message).await {
-            Ok(()) => NotificationCommand::RecordSent(notification::RecordSent {
-                order_id,
-                topic,
-                channel: EMAIL.to_owned(),
-                sent_at: clock::now(),
-            }),
-            Err(error @ MailError::Message(_)) => NotificationCommand::RecordFailed(notification::RecordFailed {
-                order_id,
-                topic,
-                channel: EMAIL.to_owned(),
-                reason: error.to_string(),
-                failed_at: clock::now(),
-            }),
-            Err(error @ MailError::Folder(_)) => return Err(Failure::transient(error)),
+        // The breaker may have opened while this waited for its turn.
+        let turn = tokio::select! {
+            biased;
+            () = self.drain.started() => return Err(Failure::not_tried(Draining)),
+            turn = self.turns.acquire() => turn.expect("the semaphore is never closed"),
         };
-        let context = caused_by(cause, &IDENTITY, clock::now());
-        let decide = |loaded: &Loaded<Notification>| notification::decide(&loaded.aggregate, command.clone());
-        match self.store.execute_new(&aggregate_id, &context, decide).await {
-            Ok(_) | Err(ExecuteError::Rejected(_)) => Ok(()),
-            Err(error) => Err(Failure::transient(error)),
+        let call = self.breaker.admit().await.map_err(Failure::not_tried)?;
+        let sent = self.mailer.send(&message).await;
+        drop(turn);
+        match &sent {
+            Err(error) if error.is_of_the_postbox() => call.failed(None),
+            _ => call.worked(),
         }
+        let reason = match sent {
+            Ok(()) => None,
+            Err(error @ (MailError::Unaddressable(_) | MailError::Refused { .. })) => Some(error.to_string()),
+            Err(error @ MailError::PutOff { .. }) => {
+                return Err(Failure::Transient { source: Box::new(error), retry_after: Some(PUT_OFF_PAUSE) });
+            }
+            Err(error @ MailError::Away { .. }) => return Err(Failure::transient(error)),
+        };
+        record(&self.store, id, cause, outcome(order_id, topic, EMAIL, reason)).await
     }
 }
 
 impl Notifications {
-    /// Whether the customer was told already, by the leader's account: a follower that is behind may lack it.
-    async fn is_recorded(&self, id: &str) -> Result<bool, Failure> {
-        let mut known = Loaded::<Notification>::default();
-        self.store.refresh(id, &mut known).await.map_err(load_failure)?;
-        Ok(known.aggregate != Notification::Pending)
-    }
-
     /// The order as it was after the event at least: one that is behind may lack the parcel's number.
     async fn order_after(&self, cause: &Metadata, topic: Topic, is_fresh: bool) -> Result<Order, Failure> {
         let id = &cause.aggregate_id;
@@ -119,18 +134,48 @@ impl Notifications {
             return Ok(order.aggregate);
         }
         let mut order = Loaded::default();
-        self.store.refresh(id, &mut order).await.map_err(load_failure)?;
+        self.store.refresh(id, &mut order).await.map_err(Failure::of_load)?;
         Ok(order.aggregate)
     }
 }
 
+/// Whether it was told already, by the leader's account: a follower that is behind may lack it.
+async fn is_recorded(store: &JetStreamEventStore, id: NotificationId) -> Result<bool, Failure> {
+    let mut known = Loaded::<Notification>::default();
+    store.refresh(&id.to_string(), &mut known).await.map_err(Failure::of_load)?;
+    Ok(known.aggregate != Notification::Pending)
+}
+
+/// That it was told, or the reason why it cannot be.
+fn outcome(order_id: OrderId, topic: Topic, channel: &str, reason: Option<String>) -> NotificationCommand {
+    let (channel, now) = (channel.to_owned(), clock::now());
+    match reason {
+        None => NotificationCommand::RecordSent(notification::RecordSent { order_id, topic, channel, sent_at: now }),
+        Some(reason) => {
+            NotificationCommand::RecordFailed(notification::RecordFailed { order_id, topic, channel, reason, failed_at: now })
+        }
+    }
+}
+
+async fn record(
+    store: &JetStreamEventStore,
+    id: NotificationId,
+    cause: &Metadata,
+    command: NotificationCommand,
+) -> Result<(), Failure> {
+    let context = caused_by(cause, &IDENTITY, clock::now());
+    let decide = |loaded: &Loaded<Notification>| notification::decide(&loaded.aggregate, command.clone());
+    match store.execute_new(&id.to_string(), &context, decide).await {
+        Ok(_) | Err(ExecuteError::Rejected(_)) => Ok(()),
+        Err(error) => Err(Failure::transient(error)),
+    }
+}
+
+/// Whoever comes next has to do it.
+#[derive(Debug, thiserror::Error)]
+#[error("the reactor is draining and sends no more mail")]
+struct Draining;
+
 #[derive(Debug, thiserror::Error)]
 #[error("the order was never placed")]
 struct NotPlaced;
-
-fn load_failure(error: LoadError) -> Failure {
-    match error {
-        LoadError::Read(_) => Failure::transient(error),
-        _ => Failure::permanent(error),
-    }
-}

@@ -1,7 +1,9 @@
 //! What a payment gateway is asked, what it answers, and how it fails; not how it is spoken to.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, fmt, time::Duration};
 
+use domain::Money;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// A card to be charged for an order.
@@ -54,6 +56,51 @@ pub struct FoundCharge {
     pub refunded: bool,
 }
 
+/// What the gateway has done with money.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statement {
+    /// Every charge that took money, by the gateway's name for it.
+    pub charges: BTreeMap<String, MadeCharge>,
+}
+
+/// One charge that took money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeCharge {
+    /// The gateway's name for it.
+    pub payment_intent_id: String,
+    /// The order that it was for, if it names one.
+    pub order_id: Option<Uuid>,
+    /// In the minor unit that ISO 4217 gives the currency.
+    pub amount_minor: i64,
+    /// How much of that was given back since.
+    pub refunded_minor: i64,
+    /// ISO 4217, upper case.
+    pub currency: String,
+    /// When.
+    pub made_at: OffsetDateTime,
+}
+
+impl MadeCharge {
+    /// Whether all of it was given back.
+    pub fn is_refunded(&self) -> bool {
+        self.refunded_minor >= self.amount_minor
+    }
+}
+
+impl fmt::Display for MadeCharge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let money = |minor_units| match self.currency.parse() {
+            Ok(currency) => Money::new(minor_units, currency).to_string(),
+            Err(_) => format!("{minor_units} minor units of {}", self.currency),
+        };
+        write!(f, "the gateway took {}", money(self.amount_minor))?;
+        match self.refunded_minor {
+            0 => Ok(()),
+            refunded => write!(f, " and gave back {}", money(refunded)),
+        }
+    }
+}
+
 /// Why a request to the gateway did not come to an end.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -80,6 +127,33 @@ pub enum GatewayError {
         /// The gateway's reason, for people.
         message: String,
     },
+}
+
+impl GatewayError {
+    /// How long the gateway wants to be left alone, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Transient { retry_after, .. } => *retry_after,
+            Self::Permanent { .. } => None,
+        }
+    }
+
+    /// Whether this tells that the gateway cannot be used now, by whatever request; not that there is something about this one.
+    pub fn is_of_the_gateway(&self) -> bool {
+        match self {
+            Self::Transient { source: Trouble::Network(_) | Trouble::Unreadable { .. }, .. } => true,
+            // 409, 424 and 425 are about another request under the same key.
+            Self::Transient { source: Trouble::Answered { status, .. }, .. } => *status >= 500 || matches!(status, 408 | 429),
+            Self::Transient { source: Trouble::Undecided { .. }, .. } => false,
+            Self::Permanent { status, .. } => !is_about_the_request(*status),
+        }
+    }
+}
+
+/// Whether the gateway's refusal is about this one charge or refund. 401 and 403 are about our key, 404 and 405 about the
+/// address: nobody's order suffers from those; they wait until the setting is mended.
+pub(super) fn is_about_the_request(status: u16) -> bool {
+    matches!(status, 200 | 400 | 402 | 422)
 }
 
 /// What happened to a request that may be sent again.

@@ -6,29 +6,41 @@
 pub mod gateway;
 pub mod stripe;
 
+use std::{sync::Arc, time::Duration};
+
 use domain::{
     Money, OrderId,
     envelope::{Metadata, StoredEvent},
     order::{self, Cause, Order, OrderCommand},
-    payment::{self, Payment, PaymentCommand},
+    payment::{self, Payment, PaymentCommand, RecordGivingUp},
     settlement::{self, Step},
 };
-use event_store::{AppendError, EventContext, JetStreamEventStore, LoadError, Loaded, Transaction};
+use event_store::{
+    AppendError, EventContext, ExecuteError, JetStreamEventStore, LoadError, Loaded, Timer, Transaction, WorkSource,
+};
 
 use telemetry::drain::Drain;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use self::{
     gateway::{ChargeOutcome, ChargeRequest, GatewayError},
     stripe::StripeGateway,
 };
 use crate::{
+    breaker::{Breaker, Limits},
     causation::{Identity, caused_by},
     clock,
-    reactor::{Failure, News, Reactor},
+    reactor::{Failure, News, Reactor, Surroundings},
 };
 
+const CANCELLED: &str = "contrail.order.cancelled.v1";
+/// What the timers of called off orders are for.
+const FIND_CHARGE: &str = "find-charge";
+
 const IDENTITY: Identity = Identity { source: "/contrail/payments", actor: "system:payments" };
+/// For how long the gateway surely knows an idempotency key: Stripe forgets them after 24 hours. Of an order that has waited for longer, it
+/// is looked up first whether it was charged.
+const KEYS_KEPT: Duration = Duration::from_secs(20 * 3_600);
 /// Calls to the gateway at the same time.
 const GATEWAY_CALLS_MAX: usize = 64;
 /// Steps for one event before something must be wrong; two are usual, and a race with a cancellation adds a few.
@@ -40,27 +52,80 @@ pub struct Payments {
     store: JetStreamEventStore,
     gateway: StripeGateway,
     gateway_calls: Semaphore,
+    breaker: Breaker,
     drain: Drain,
+    /// How long after an order was called off its charge is looked for again.
+    checks: Vec<Duration>,
 }
 
+/// When the gateway is asked again whether it has charged an order that was called off: its search may not know yet what it has just done
+/// ("within a minute", says Stripe; in an incident later).
+pub const CHARGE_CHECKS: [Duration; 2] = [Duration::from_secs(120), Duration::from_secs(3_600)];
+
 impl Payments {
-    /// Charges through `gateway` what `store` says is reserved, and begins no more of that once `drain` has started.
-    pub fn new(store: JetStreamEventStore, gateway: StripeGateway, drain: Drain) -> Self {
-        Self { store, gateway, gateway_calls: Semaphore::new(GATEWAY_CALLS_MAX), drain }
+    /// The gateway's name in metrics, in logs and in `/ready`.
+    pub const GATEWAY: &'static str = "payment-gateway";
+
+    /// Charges through `gateway` what the log says is reserved, and begins no more of that once the drain has started.
+    pub fn new(gateway: StripeGateway, surroundings: &Surroundings) -> Self {
+        let Surroundings { store, metrics, health, drain, .. } = surroundings.clone();
+        let breaker = Breaker::new(Self::GATEWAY, Limits::default(), &metrics, &health);
+        Self { store, gateway, gateway_calls: Semaphore::new(GATEWAY_CALLS_MAX), breaker, drain, checks: CHARGE_CHECKS.to_vec() }
+    }
+
+    /// The same, but it looks for the charges of orders that were called off at these times after that.
+    #[must_use]
+    pub fn with_checks(self, checks: Vec<Duration>) -> Self {
+        Self { checks, ..self }
     }
 }
 
 impl Reactor for Payments {
     const NAME: &'static str = "payments";
-    const AGGREGATE_TYPES: &'static [&'static str] = &["order"];
+    const SOURCE: WorkSource = WorkSource::Log(&["order"]);
     // Most of an event's time is the append, which costs next to nothing while it waits for its group.
     const CONCURRENCY: usize = 1_024;
 
     fn wants(&self, event_type: &str) -> bool {
-        matches!(event_type, "contrail.order.stock_reserved.v1" | "contrail.order.cancelled.v1")
+        matches!(event_type, "contrail.order.stock_reserved.v1" | CANCELLED)
+    }
+
+    fn breaker(&self) -> Option<&Breaker> {
+        Some(&self.breaker)
+    }
+
+    /// So that whoever looks at the order sees that its payment does not go on by itself.
+    async fn gave_up(&self, event: &StoredEvent, position: u64, error_chain: &[String]) -> Result<(), Failure> {
+        let (cause, now) = (&event.metadata, clock::now());
+        let Ok(order_id) = cause.aggregate_id.parse::<OrderId>() else { return Ok(()) };
+        let command = RecordGivingUp { position, reason: error_chain.join(": "), given_up_at: now };
+        let decide = |loaded: &Loaded<Payment>| payment::decide(&loaded.aggregate, PaymentCommand::RecordGivingUp(command.clone()));
+        match self.store.execute(&order_id.to_string(), &caused_by(cause, &IDENTITY, now), decide).await {
+            // A payment that cannot be read is what was given up on; the dead letter says so.
+            Ok(_) | Err(ExecuteError::Rejected(_) | ExecuteError::Load(LoadError::Decode { .. } | LoadError::Version { .. })) => {
+                Ok(())
+            }
+            Err(error) => Err(Failure::transient(error)),
+        }
     }
 
     async fn handle(&self, event: &StoredEvent, news: News) -> Result<(), Failure> {
+        self.settle(event, news, Occasion::Event).await
+    }
+}
+
+/// Why an order is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    /// Something has happened to it.
+    Event,
+    /// It is time to look for its charge again.
+    ChargeCheck,
+}
+
+impl Payments {
+    /// Carries out step after step until nothing is owed to anyone.
+    async fn settle(&self, event: &StoredEvent, news: News, occasion: Occasion) -> Result<(), Failure> {
         let cause = &event.metadata;
         let order_id: OrderId = cause.aggregate_id.parse().map_err(Failure::permanent)?;
         // What the gateway said during this call and could not be recorded yet, because the order moved meanwhile.
@@ -71,12 +136,44 @@ impl Reactor for Payments {
                 Some(standing) => standing,
                 None => self.standing(order_id).await?,
             };
-            match self.take_step(&standing, cause, &mut charged).await? {
+            match self.take_step(&standing, event, occasion, &mut charged).await? {
                 Progress::Settled => return Ok(()),
                 Progress::LookAgain => {}
             }
         }
         Err(Failure::transient(Unsettled { order_id }))
+    }
+}
+
+/// The part of the payments reactor that is handed the orders of which it is time to look for a charge again.
+#[derive(Debug)]
+pub struct ChargeChecks(pub Arc<Payments>);
+
+impl Reactor for ChargeChecks {
+    const NAME: &'static str = Payments::NAME;
+    const SOURCE: WorkSource = WorkSource::Timers(FIND_CHARGE);
+    const TAKES_REDRIVES: bool = false;
+    const CONCURRENCY: usize = GATEWAY_CALLS_MAX;
+
+    fn wants(&self, event_type: &str) -> bool {
+        self.0.wants(event_type)
+    }
+
+    fn breaker(&self) -> Option<&Breaker> {
+        self.0.breaker()
+    }
+
+    fn gave_up(
+        &self,
+        event: &StoredEvent,
+        position: u64,
+        error_chain: &[String],
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        self.0.gave_up(event, position, error_chain)
+    }
+
+    fn handle(&self, event: &StoredEvent, news: News) -> impl Future<Output = Result<(), Failure>> + Send {
+        self.0.settle(event, news, Occasion::ChargeCheck)
     }
 }
 
@@ -110,7 +207,7 @@ impl Payments {
         let id = order_id.to_string();
         let (mut order, mut payment) = (Loaded::default(), Loaded::default());
         let refreshed = tokio::try_join!(self.store.refresh(&id, &mut order), self.store.refresh(&id, &mut payment));
-        refreshed.map_err(load_failure)?;
+        refreshed.map_err(Failure::of_load)?;
         Ok(Standing { order_id, order, payment })
     }
 
@@ -120,50 +217,84 @@ impl Payments {
         let id = order_id.to_string();
         let order = self.store.recall::<Order>(&id).filter(|order| order.version >= cause.version)?;
         let payment = self.store.recall::<Payment>(&id).unwrap_or_default();
-        let step = settlement::next_step(&order.aggregate, &payment.aggregate);
+        let step = settlement::next_step(&order.aggregate, &payment.aggregate, clock::now());
         matches!(step, Step::Charge { .. }).then_some(Standing { order_id, order, payment })
     }
 
     async fn take_step(
         &self,
         standing: &Standing,
-        cause: &Metadata,
+        event: &StoredEvent,
+        occasion: Occasion,
         charged: &mut Option<(String, Money)>,
     ) -> Result<Progress, Failure> {
-        let step = settlement::next_step(&standing.order.aggregate, &standing.payment.aggregate);
+        let step = settlement::next_step(&standing.order.aggregate, &standing.payment.aggregate, clock::now());
         let outcome = match step {
             Step::Nothing => return Ok(Progress::Settled),
             Step::Charge { amount, payment_method } => {
-                if let Some((payment_intent_id, _)) = charged.clone() {
+                let is_old = clock::now() - event.metadata.time > KEYS_KEPT;
+                let found = if is_old { self.find_charge(standing.order_id, charged).await? } else { charged.clone() };
+                if let Some((payment_intent_id, amount)) = found {
                     Outcome::captured(payment_intent_id, amount, true)
                 } else {
                     self.charge(standing.order_id, amount, payment_method, charged).await?
                 }
             }
+            Step::CancelUnpaid => Outcome { order: Some(settlement::cancel_unpaid(clock::now())), payment: None },
             Step::Confirm { payment_intent_id } => Outcome { order: Some(confirm(payment_intent_id)), payment: None },
             Step::CancelDeclined { message } => Outcome { order: Some(cancel_declined(message)), payment: None },
-            Step::FindCharge => match self.find_charge(standing.order_id, charged).await? {
-                Some((payment_intent_id, amount)) => Outcome::captured(payment_intent_id, amount, false),
-                None => return Ok(Progress::Settled),
-            },
+            Step::FindCharge => {
+                let Some((payment_intent_id, amount)) = self.find_charge(standing.order_id, charged).await? else {
+                    self.look_again_later(standing, event, occasion).await?;
+                    return Ok(Progress::Settled);
+                };
+                Outcome::captured(payment_intent_id, amount, false)
+            }
             Step::Refund { payment_intent_id, amount } => {
-                let _call = self.gateway_call().await?;
-                let refund = self.gateway.refund(standing.order_id.0, &payment_intent_id, amount.minor_units).await;
-                let refund_id = refund.map_err(gateway_failure)?.refund_id;
+                let refund = self.gateway.refund(standing.order_id.0, &payment_intent_id, amount.minor_units);
+                let refund_id = self.call(refund).await?.map_err(gateway_failure)?.refund_id;
                 let command = payment::RecordRefund { refund_id, refunded_at: clock::now() };
                 Outcome { order: None, payment: Some(PaymentCommand::RecordRefund(command)) }
             }
         };
-        self.record(standing, outcome, &caused_by(cause, &IDENTITY, clock::now())).await
+        self.record(standing, outcome, &caused_by(&event.metadata, &IDENTITY, clock::now())).await
     }
 
-    /// Waits until one more call to the gateway may be made; it has ended when this is dropped.
-    async fn gateway_call(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        tokio::select! {
+    /// Sees to it that `event`, with which an order was called off, is handled again at the next time to look for its charge.
+    async fn look_again_later(&self, standing: &Standing, event: &StoredEvent, occasion: Occasion) -> Result<(), Failure> {
+        let cancellation = standing.order.aggregate.cancellation.as_ref();
+        // Of an event that came before that, nothing follows any more; the one that called the order off is handled by itself.
+        let Some(cancellation) = cancellation.filter(|_| event.metadata.event_type == CANCELLED) else { return Ok(()) };
+        let now = clock::now();
+        let next = self.checks.iter().map(|check| cancellation.cancelled_at + *check).find(|check| *check > now);
+        // Who comes so late that all are past, as after a long outage of the gateway, looks once more all the same.
+        let once_more = || self.checks.first().filter(|_| occasion == Occasion::Event).map(|check| now + *check);
+        let Some(due_at) = next.or_else(once_more) else { return Ok(()) };
+        let timer = Timer {
+            purpose: FIND_CHARGE,
+            aggregate_id: standing.order_id.to_string(),
+            due_at,
+            // Nothing happens to an order after it was called off.
+            position: standing.order.position,
+            event: event.to_json().into(),
+        };
+        self.store.set_timers(&[timer]).await.map_err(Failure::transient)
+    }
+
+    /// Makes one call to the gateway, once one more may be made.
+    async fn call<T>(&self, call: impl Future<Output = Result<T, GatewayError>>) -> Result<Result<T, GatewayError>, Failure> {
+        let _one_of_few = tokio::select! {
             biased;
-            () = self.drain.started() => Err(Failure::transient(Draining)),
-            call = self.gateway_calls.acquire() => Ok(call.expect("the semaphore is never closed")),
+            () = self.drain.started() => return Err(Failure::not_tried(Draining)),
+            turn = self.gateway_calls.acquire() => turn.expect("the semaphore is never closed"),
+        };
+        let admitted = self.breaker.admit().await.map_err(Failure::not_tried)?;
+        let answer = call.await;
+        match &answer {
+            Err(error) if error.is_of_the_gateway() => admitted.failed(error.retry_after()),
+            _ => admitted.worked(),
         }
+        Ok(answer)
     }
 
     async fn charge(
@@ -179,17 +310,14 @@ impl Payments {
             currency: amount.currency.code().to_owned(),
             payment_method,
         };
-        let call = self.gateway_call().await?;
-        let charged_now = self.gateway.charge(&request).await;
-        drop(call);
-        match charged_now {
+        match self.call(self.gateway.charge(&request)).await? {
             Ok(ChargeOutcome::Captured { payment_intent_id }) => {
                 *charged = Some((payment_intent_id.clone(), amount));
                 Ok(Outcome::captured(payment_intent_id, amount, true))
             }
             Ok(ChargeOutcome::Declined { code, message }) => Ok(Outcome::declined(code, message)),
             // The gateway understood and will never accept this charge: the customer's order ends, the others go on.
-            Err(GatewayError::Permanent { status, code, message, .. }) if is_about_the_request(status) => {
+            Err(GatewayError::Permanent { status, code, message, .. }) if gateway::is_about_the_request(status) => {
                 Ok(Outcome::declined(code, message))
             }
             Err(error) => Err(gateway_failure(error)),
@@ -204,9 +332,7 @@ impl Payments {
         if let Some(charged) = charged.clone() {
             return Ok(Some(charged));
         }
-        let call = self.gateway_call().await?;
-        let found = self.gateway.find_charge(order_id.0).await.map_err(gateway_failure)?;
-        drop(call);
+        let found = self.call(self.gateway.find_charge(order_id.0)).await?.map_err(gateway_failure)?;
         let Some(found) = found else { return Ok(None) };
         let currency = found.currency.to_uppercase().parse().map_err(Failure::permanent)?;
         Ok(Some((found.payment_intent_id, Money::new(found.amount_minor, currency))))
@@ -281,23 +407,10 @@ fn cancel_declined(message: String) -> OrderCommand {
     OrderCommand::Cancel(order::Cancel { cause: Cause::PaymentDeclined, reason, cancelled_at: clock::now(), request: None })
 }
 
-/// Whether the gateway's refusal is about this one charge or refund. 401 and 403 are about our key, 404 and 405 about the
-/// address: nobody's order suffers from those; they wait until the setting is mended.
-fn is_about_the_request(status: u16) -> bool {
-    matches!(status, 200 | 400 | 402 | 422)
-}
-
 fn gateway_failure(error: GatewayError) -> Failure {
     match &error {
-        GatewayError::Transient { retry_after, .. } => Failure::Transient { retry_after: *retry_after, source: Box::new(error) },
-        GatewayError::Permanent { status, .. } if is_about_the_request(*status) => Failure::permanent(error),
+        GatewayError::Transient { .. } => Failure::Transient { retry_after: error.retry_after(), source: Box::new(error) },
+        GatewayError::Permanent { status, .. } if gateway::is_about_the_request(*status) => Failure::permanent(error),
         GatewayError::Permanent { .. } => Failure::transient(error),
-    }
-}
-
-fn load_failure(error: LoadError) -> Failure {
-    match error {
-        LoadError::Read(_) => Failure::transient(error),
-        _ => Failure::permanent(error),
     }
 }

@@ -8,7 +8,7 @@
 //! right after a charge whose answer was lost does not mean "not charged". Repeating the charge under its key does tell,
 //! at once; [`StripeGateway::find_charge`] is for orders that must not be charged any more.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use reqwest::{
     Client, RequestBuilder, StatusCode, Url,
@@ -16,10 +16,11 @@ use reqwest::{
     redirect,
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use time::OffsetDateTime;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use super::gateway::{ChargeOutcome, ChargeRequest, FoundCharge, GatewayError, RefundOutcome, Trouble};
+use super::gateway::{ChargeOutcome, ChargeRequest, FoundCharge, GatewayError, MadeCharge, RefundOutcome, Statement, Trouble};
 
 /// How long a connection may take to be made, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 5;
@@ -34,12 +35,16 @@ const POOL_IDLE_CONNECTIONS_MAX: usize = 128;
 /// The longest pause that we let the gateway ask for, in seconds.
 const RETRY_AFTER_MAX_S: u64 = 300;
 
+/// Pages of a hundred charges that are looked through where there is no search.
+const PAGES_BY_HAND_MAX: usize = 100;
+
 /// The version of the API that this file was written for. A newer default of the account changes nothing.
 const API_VERSION: &str = "2024-06-20";
 
 const CHARGE: &str = "charge an order";
 const REFUND: &str = "refund an order";
 const FIND: &str = "find an order's charge";
+const STATEMENT: &str = "list charges and refunds";
 
 /// The secret with which we speak to the gateway. It shows itself to nobody: not in logs, not in errors.
 #[derive(Clone, PartialEq, Eq)]
@@ -129,7 +134,7 @@ impl StripeGateway {
             ("payment_method_types[]", "card"),
             ("confirm", "true"),
             // Nobody is there who could answer a bank's question, so a card that needs one is declined.
-            ("error_on_requires_action", "true"),
+            ("off_session", "true"),
             ("metadata[order_id]", &order_id),
         ];
         let http = self.client.post(self.url("v1/payment_intents")).header("idempotency-key", &order_id).form(&params);
@@ -152,12 +157,29 @@ impl StripeGateway {
     /// Gives back `amount_minor` (in the order's currency as ISO 4217 has it) of an order's charge, once. If it was all
     /// given back before, by us or by hand, that refund is the outcome.
     pub async fn refund(&self, order_id: Uuid, payment_intent_id: &str, amount_minor: i64) -> Result<RefundOutcome, GatewayError> {
+        let key = format!("refund-{order_id}");
+        self.refund_under(key, payment_intent_id, amount_minor, Some(order_id)).await
+    }
+
+    /// Gives back `amount_minor` of a charge that was one too many for its order, once.
+    pub async fn refund_surplus(&self, payment_intent_id: &str, amount_minor: i64) -> Result<RefundOutcome, GatewayError> {
+        let key = format!("refund-surplus-{payment_intent_id}");
+        self.refund_under(key, payment_intent_id, amount_minor, None).await
+    }
+
+    async fn refund_under(
+        &self,
+        key: String,
+        payment_intent_id: &str,
+        amount_minor: i64,
+        order_id: Option<Uuid>,
+    ) -> Result<RefundOutcome, GatewayError> {
         // Only the gateway knows here which currency the charge had, and only a few need it.
         let intent: Intent = self.look_up(REFUND, self.intent_url(payment_intent_id)).await?;
         let amount = to_stripe(amount_minor, &intent.currency)?.to_string();
-        let order_id = order_id.to_string();
-        let params = [("payment_intent", payment_intent_id), ("amount", &amount), ("metadata[order_id]", &order_id)];
-        let key = format!("refund-{order_id}");
+        let order_id = order_id.map(|order_id| order_id.to_string());
+        let mut params = vec![("payment_intent", payment_intent_id), ("amount", &amount)];
+        params.extend(order_id.as_deref().map(|order_id| ("metadata[order_id]", order_id)));
         let http = self.client.post(self.url("v1/refunds")).header("idempotency-key", key).form(&params);
         match send::<Refund>(REFUND, http).await {
             Ok(refund) if refund.counts() => Ok(RefundOutcome { refund_id: refund.id }),
@@ -184,11 +206,15 @@ impl StripeGateway {
         let mut url = self.url("v1/payment_intents/search");
         let query = format!("metadata['order_id']:'{order_id}' AND status:'succeeded'");
         url.query_pairs_mut().append_pair("query", &query).append_pair("limit", "2");
-        let found: Page<Intent> = self.look_up(FIND, url).await?;
-        if found.data.len() > 1 {
+        let found = match self.look_up::<Page<Intent>>(FIND, url).await {
+            Ok(found) => found.data,
+            Err(error @ GatewayError::Permanent { status: 404, .. }) => self.search_by_hand(order_id, error).await?,
+            Err(error) => return Err(error),
+        };
+        if found.len() > 1 {
             error!(%order_id, "order {order_id} was charged more than once");
         }
-        let Some(intent) = found.data.into_iter().next() else { return Ok(None) };
+        let Some(intent) = found.into_iter().next() else { return Ok(None) };
         let refunds = self.refunds_of(FIND, &intent.id).await?;
         let refunded: i64 = refunds.iter().filter(|refund| refund.counts()).map(|refund| refund.amount).sum();
         Ok(Some(FoundCharge {
@@ -197,6 +223,46 @@ impl StripeGateway {
             refunded: refunded >= intent.amount,
             payment_intent_id: intent.id,
         }))
+    }
+
+    /// Every charge that took money, made at `since` or later, and what was given back of it. One request for each hundred charges and
+    /// refunds. What is charged meanwhile may be missing.
+    pub async fn statement(&self, since: Option<OffsetDateTime>) -> Result<Statement, GatewayError> {
+        let mut charges = BTreeMap::new();
+        let intents = self.all::<Intent>("v1/payment_intents", since).await?;
+        for intent in intents.into_iter().filter(|intent| intent.status == "succeeded") {
+            let charge = MadeCharge {
+                order_id: intent.metadata.get("order_id").and_then(|order_id| order_id.parse().ok()),
+                amount_minor: from_stripe(intent.amount, &intent.currency),
+                refunded_minor: 0,
+                currency: intent.currency.to_ascii_uppercase(),
+                made_at: OffsetDateTime::from_unix_timestamp(intent.created).unwrap_or(OffsetDateTime::UNIX_EPOCH),
+                payment_intent_id: intent.id,
+            };
+            charges.insert(charge.payment_intent_id.clone(), charge);
+        }
+        // A refund comes after its charge.
+        let refunds = self.all::<Refund>("v1/refunds", since).await?;
+        for refund in refunds.into_iter().filter(Refund::counts) {
+            let charge = refund.payment_intent.and_then(|payment_intent_id| charges.get_mut(&payment_intent_id));
+            if let Some(charge) = charge {
+                charge.refunded_minor += from_stripe(refund.amount, &charge.currency);
+            }
+        }
+        Ok(Statement { charges })
+    }
+
+    /// A whole list, page by page.
+    async fn all<T: DeserializeOwned + Listed>(&self, path: &str, since: Option<OffsetDateTime>) -> Result<Vec<T>, GatewayError> {
+        let mut all: Vec<T> = Vec::new();
+        loop {
+            let page = self.page::<T>(STATEMENT, path, since, all.last().map(T::id)).await?;
+            let is_last = !page.has_more || page.data.is_empty();
+            all.extend(page.data);
+            if is_last {
+                return Ok(all);
+            }
+        }
     }
 
     /// What an accepted charge came to. The answer under an idempotency key stays what it was at first, so an intent that
@@ -211,12 +277,65 @@ impl StripeGateway {
                 let reason = intent.last_payment_error.unwrap_or_default();
                 Ok(reason.into_decline())
             }
+            // Not at Stripe, which declines at once what is off session. Nobody shall answer the bank's question later.
+            "requires_action" => {
+                self.cancel(&intent.id).await?;
+                Ok(ChargeOutcome::Declined {
+                    code: "authentication_required".to_owned(),
+                    message: "The card needs its holder's confirmation.".to_owned(),
+                })
+            }
             _ => Err(GatewayError::Transient {
                 operation: CHARGE,
                 retry_after: None,
                 source: Trouble::Undecided { status: intent.status },
             }),
         }
+    }
+
+    /// The successful charges of an order among all that there are, for a gateway that has no search: small ones, for tests. One that has so many
+    /// that this would take for ever has given `error`, and is left at that.
+    async fn search_by_hand(&self, order_id: Uuid, error: GatewayError) -> Result<Vec<Intent>, GatewayError> {
+        let order_id = order_id.to_string();
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        for _ in 0..PAGES_BY_HAND_MAX {
+            let page = self.page::<Intent>(FIND, "v1/payment_intents", None, after.as_deref()).await?;
+            after = page.data.last().map(|last| last.id.clone()).filter(|_| page.has_more);
+            let is_it = |intent: &Intent| intent.status == "succeeded" && intent.metadata.get("order_id") == Some(&order_id);
+            found.extend(page.data.into_iter().filter(is_it));
+            if after.is_none() {
+                return Ok(found);
+            }
+        }
+        Err(error)
+    }
+
+    /// One page of a list, newest first.
+    async fn page<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        since: Option<OffsetDateTime>,
+        after: Option<&str>,
+    ) -> Result<Page<T>, GatewayError> {
+        let mut url = self.url(path);
+        url.query_pairs_mut().append_pair("limit", "100");
+        if let Some(since) = since {
+            url.query_pairs_mut().append_pair("created[gte]", &since.unix_timestamp().to_string());
+        }
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("starting_after", after);
+        }
+        self.look_up(operation, url).await
+    }
+
+    /// Makes an intent one that can never be charged.
+    async fn cancel(&self, payment_intent_id: &str) -> Result<(), GatewayError> {
+        let mut url = self.intent_url(payment_intent_id);
+        url.path_segments_mut().expect("the base was checked to take paths").push("cancel");
+        let http = self.client.post(url).header("idempotency-key", format!("cancel-{payment_intent_id}"));
+        send::<Intent>(CHARGE, http).await.map(drop).map_err(|failed| failed.classify(CHARGE))
     }
 
     async fn refunds_of(&self, operation: &'static str, payment_intent_id: &str) -> Result<Vec<Refund>, GatewayError> {
@@ -252,6 +371,11 @@ struct Intent {
     currency: String,
     #[serde(default)]
     last_payment_error: Option<ErrorObject>,
+    /// In seconds since 1970.
+    #[serde(default)]
+    created: i64,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -259,6 +383,25 @@ struct Refund {
     id: String,
     status: String,
     amount: i64,
+    #[serde(default)]
+    payment_intent: Option<String>,
+}
+
+/// What comes in pages.
+trait Listed {
+    fn id(&self) -> &str;
+}
+
+impl Listed for Intent {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Listed for Refund {
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 impl Refund {
@@ -271,6 +414,8 @@ impl Refund {
 #[derive(Debug, Deserialize)]
 struct Page<T> {
     data: Vec<T>,
+    #[serde(default)]
+    has_more: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -547,6 +692,23 @@ mod tests {
         let error = gateway.charge(&request()).await.unwrap_err();
         assert!(matches!(error, GatewayError::Transient { source: Trouble::Undecided { .. }, .. }), "{error:?}");
         assert_eq!(asked.lock().unwrap()[1], "/mounted/here/v1/payment_intents/pi_1");
+    }
+
+    #[tokio::test]
+    async fn an_intent_that_waits_for_the_cards_holder_is_cancelled_and_declined() {
+        let body = json!({"id": "pi_1", "status": "requires_action", "amount": 1250, "currency": "eur"});
+        let (gateway, asked) = answering(200, &[], body).await;
+        let declined = gateway.charge(&request()).await.unwrap();
+        assert!(matches!(&declined, ChargeOutcome::Declined { code, .. } if code == "authentication_required"), "{declined:?}");
+        assert_eq!(asked.lock().unwrap()[1], "/mounted/here/v1/payment_intents/pi_1/cancel");
+    }
+
+    #[tokio::test]
+    async fn without_a_search_all_charges_are_looked_through() {
+        let (gateway, asked) = answering(404, &[], error("invalid_request_error", "")).await;
+        let failed = gateway.find_charge(Uuid::from_u128(7)).await.unwrap_err();
+        assert!(matches!(failed, GatewayError::Permanent { status: 404, .. }), "{failed:?}");
+        assert_eq!(asked.lock().unwrap()[1], "/mounted/here/v1/payment_intents");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A gateway without faults: every order is charged once, or its money given back.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
     OrderId,
@@ -10,6 +10,7 @@ use domain::{
 use payment_simulator::{Faults, Latency};
 
 use crate::{
+    eventually,
     gateway::{Gateway, Money},
     running::{self, Running},
     shop::{Ask, ONE_TEA, PRICE, Shop},
@@ -109,6 +110,49 @@ async fn orders_cancelled_while_their_charges_are_in_flight_end_refunded() {
 }
 
 #[tokio::test]
+async fn a_charge_that_the_gateways_search_does_not_know_yet_is_found_later_and_given_back() {
+    let (shop, gateway) = tokio::join!(Shop::open(), Gateway::open());
+    shop.receive("TEA", 10).await;
+    let mut trail = Trail::of(&shop.store);
+    let _allocator = running::allocator(&shop.store);
+    // Charged, and nobody has heard of it when the order is called off; nor does the search know for longer than it takes until
+    // everything that the dead instance had in hand has come again.
+    let search_lag_ms = 8_000;
+    gateway.set_faults(Faults { lost_answer_rate: 1.0, search_lag_ms, ..Faults::default() });
+    let first = running::payments(&shop.connect().await, gateway.adapter());
+    let order = shop.place("o", ONE_TEA).await;
+    eventually("it is charged", async || gateway.money().await.charges.contains_key(&order.to_string()).then_some(())).await;
+    first.drain().await;
+    shop.cancel_now(order).await.unwrap();
+    gateway.set_faults(Faults { search_lag_ms, ..Faults::default() });
+    let checks = vec![Duration::from_millis(1), Duration::from_millis(search_lag_ms + 2_000)];
+    let _second = running::payments_with_checks(&shop.connect().await, gateway.adapter(), checks);
+    eventually("a timer is set", async || (shop.timers().await == 1).then_some(())).await;
+    trail.catch_up(&shop.store).await;
+    assert_eq!(trail.payment_status(order), PaymentStatus::None);
+    trail.until("it is refunded", |trail| trail.payment_status(order) == PaymentStatus::Refunded).await;
+    let money = gateway.money().await;
+    assert_eq!((&money.charges[&order.to_string()], &money.charges), (&vec![PRICE], &money.refunds));
+    eventually("no timer is left", async || (shop.timers().await == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_order_that_has_waited_until_the_gateway_has_forgotten_its_key_is_not_charged_again() {
+    let (shop, gateway) = tokio::join!(Shop::open(), Gateway::open());
+    shop.receive("TEA", 10).await;
+    let orders = [shop.place("charged", ONE_TEA).await, shop.place("not charged", ONE_TEA).await];
+    for order in orders {
+        shop.reserve_long_ago(order).await;
+    }
+    // As if somebody had charged it then, and died before it was recorded.
+    gateway.charge_by_hand(Some(orders[0]), PRICE).await;
+    let _payments = running::payments(&shop.store, gateway.adapter());
+    let mut trail = Trail::of(&shop.store);
+    trail.until("both are confirmed", |trail| trail.all_are(&orders, OrderStatus::Confirmed)).await;
+    assert_eq!(gateway.money().await.charges, once(&orders, PRICE));
+}
+
+#[tokio::test]
 async fn two_instances_charge_every_order_once() {
     let (shop, gateway, mut trail, _running) = open().await;
     let _second = running::payments(&shop.connect().await, gateway.adapter());
@@ -134,4 +178,8 @@ async fn a_refund_that_the_gateway_refuses_is_given_up_for_somebody_to_look_at()
     assert_eq!((letters[0].reactor.as_str(), letters[0].event_type.as_str()), ("payments", "contrail.order.cancelled.v1"));
     assert!(letters[0].error_chain[0].contains("refund an order: the gateway refused with 400"), "{:?}", letters[0].error_chain);
     assert_eq!(gateway.money().await.refunds[&order.to_string()], [250], "and no money moves until then");
+    trail.catch_up(&shop.store).await;
+    let given_up = trail.payments[&order].given_up.clone().unwrap();
+    assert_eq!(given_up.position, letters[0].position, "whoever looks at the order sees it");
+    assert_eq!(given_up.reason, letters[0].error_chain.join(": "));
 }

@@ -5,18 +5,24 @@
 mod gateway;
 mod running;
 mod shop;
+mod squeamish;
 mod trail;
 
 mod allocation;
 mod allocation_rivals;
 mod charges;
+mod dead_letters;
+mod deadlines;
 mod gateway_faults;
 mod messages;
 mod poison;
+mod reconcile;
 mod redelivery;
 
 mod process;
 mod settings;
+mod smtp;
+mod webhooks;
 
 use std::time::Duration;
 

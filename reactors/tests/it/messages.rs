@@ -79,7 +79,7 @@ async fn a_confirmed_order_is_announced_once_to_its_customer() {
 async fn an_event_that_is_handled_twice_is_announced_once() {
     let shop = Shop::open().await;
     let folder = tempfile::tempdir().unwrap();
-    let mailer = running::mailer(&shop.store, folder.path());
+    let mailer = running::mailer(&running::surroundings(&shop.store), folder.path());
     let (_, event) = confirmed(&shop, "o", ONE_TEA).await;
     // A second instance at the same time.
     let (first, second) = tokio::join!(mailer.handle(&event, News::Fresh), mailer.handle(&event, News::Fresh));
@@ -118,7 +118,7 @@ async fn an_address_that_is_none_is_recorded_as_failed_and_the_next_customer_is_
 async fn a_customers_name_cannot_add_headers() {
     let shop = Shop::open().await;
     let folder = tempfile::tempdir().unwrap();
-    let mailer = running::mailer(&shop.store, folder.path());
+    let mailer = running::mailer(&running::surroundings(&shop.store), folder.path());
     let long = "Zoë ".repeat(100);
     let names = [
         "A\r\nBcc: eve@example.com",
@@ -192,7 +192,7 @@ async fn mail_waits_for_a_folder_that_cannot_be_written_to() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("mail");
     fs::write(&folder, "a file where the folder should be").unwrap();
-    let mailer = running::mailer(&shop.store, &folder);
+    let mailer = running::mailer(&running::surroundings(&shop.store), &folder);
     let (_, event) = confirmed(&shop, "o", ONE_TEA).await;
     assert!(matches!(mailer.handle(&event, News::Stale).await, Err(reactors::Failure::Transient { .. })));
     let _notifications = running::notifications(&shop.store, &folder);

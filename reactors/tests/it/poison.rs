@@ -1,7 +1,7 @@
 //! What should not be in the log: it is set aside with the reason, and everything else goes on.
 
 use domain::{OrderId, envelope::StoredEvent, order::OrderStatus};
-use event_store::DeadLetter;
+use event_store::{DeadLetter, WorkSource};
 use reactors::{Failure, News, Reactor};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     trail::Trail,
 };
 
-async fn open() -> (Shop, tempfile::TempDir, [Running; 3]) {
+async fn open() -> (Shop, tempfile::TempDir, [Running; 4]) {
     let (shop, gateway) = tokio::join!(Shop::open(), Gateway::open());
     let folder = tempfile::tempdir().unwrap();
     shop.receive("TEA", 10).await;
@@ -19,6 +19,7 @@ async fn open() -> (Shop, tempfile::TempDir, [Running; 3]) {
         running::allocator(&shop.store),
         running::payments(&shop.store, gateway.adapter()),
         running::notifications(&shop.store, folder.path()),
+        running::deadlines(&shop.store),
     ];
     (shop, folder, running)
 }
@@ -29,7 +30,7 @@ async fn assert_all_go_on(shop: &Shop) {
     let mut trail = Trail::of(&shop.store);
     trail.until("a good order is confirmed", |trail| trail.status(order) == Some(OrderStatus::Confirmed)).await;
     trail.until("its customer is told", |trail| !trail.notifications.is_empty()).await;
-    for reactor in ["allocator", "payments", "notifications"] {
+    for reactor in ["allocator", "payments", "notifications", "deadlines"] {
         shop.idle(reactor).await;
     }
 }
@@ -49,7 +50,7 @@ async fn an_event_that_cannot_be_decoded_is_set_aside_by_every_reactor() {
     let second = shop.publish_raw(format!("events.order.{stranger}"), b"{\"specversion\":\"1.0\"}".to_vec()).await;
     assert_all_go_on(&shop).await;
     let letters = shop.dead_letters().await;
-    let expected: Vec<_> = ["allocator", "notifications", "payments"]
+    let expected: Vec<_> = ["allocator", "deadlines", "notifications", "payments"]
         .into_iter()
         .flat_map(|reactor| [first, second].map(|position| (reactor, position, "undecodable")))
         .collect();
@@ -75,6 +76,7 @@ async fn an_event_with_wrong_data_is_set_aside_by_the_reactors_that_need_it() {
     let expected = [
         ("allocator", placed, "contrail.order.placed.v1"),
         ("allocator", shipped, "contrail.order.shipped.v1"),
+        ("deadlines", reserved, "contrail.order.stock_reserved.v1"),
         ("notifications", shipped, "contrail.order.shipped.v1"),
         ("payments", reserved, "contrail.order.stock_reserved.v1"),
     ];
@@ -162,7 +164,7 @@ struct Nervous;
 
 impl Reactor for Nervous {
     const NAME: &'static str = "nervous";
-    const AGGREGATE_TYPES: &'static [&'static str] = &["stock"];
+    const SOURCE: WorkSource = WorkSource::Log(&["stock"]);
     const CONCURRENCY: usize = 4;
 
     fn wants(&self, _event_type: &str) -> bool {

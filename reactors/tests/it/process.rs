@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    PATIENCE, PATIENCE_BEYOND_ACK_WAIT, eventually,
+    PATIENCE, PATIENCE_BEYOND_ACK_WAIT, dead_letters, eventually,
     gateway::Gateway,
     shop::{ONE_TEA, PRICE, Shop},
     trail::Trail,
@@ -33,7 +33,8 @@ struct Process {
     base: String,
 }
 
-fn command() -> Command {
+/// `reactors`, with no settings but those that a test gives it.
+pub(crate) fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reactors"));
     for name in [
         "NATS_URL",
@@ -42,13 +43,25 @@ fn command() -> Command {
         "STRIPE_API_KEY",
         "MAIL_DIR",
         "MAIL_FROM",
+        "SMTP_URL",
+        "SMTP_CA_FILE",
+        "WEBHOOK_URL",
+        "WEBHOOK_SECRET",
         "PAYMENT_WINDOW_S",
+        "CHARGE_CHECKS_S",
+        "RETRY_BUDGET_FAILURES",
+        "RETRY_BUDGET_S",
         "AGGREGATE_CACHE_MIB",
         "RUST_LOG",
     ] {
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+fn command() -> Command {
+    let mut command = bare();
     command.arg("run");
     command
 }
@@ -100,7 +113,7 @@ impl Process {
     }
 }
 
-async fn output(command: &mut Command) -> Output {
+pub(crate) async fn output(command: &mut Command) -> Output {
     timeout(PATIENCE, command.stdout(Stdio::piped()).output()).await.expect("it ends in time").unwrap()
 }
 
@@ -123,10 +136,14 @@ async fn sigterm_ends_an_idle_process_with_exit_code_0() {
     let mut process = start(shop.server.url(), &gateway, mail.path()).await;
     process.until_ready().await;
     shop.receive("TEA", 1).await;
+    shop.store.put_dead_letter(&dead_letters::letter("payments", 1)).await.unwrap();
     let order = shop.place("o", ONE_TEA).await;
     let mut trail = Trail::of(&shop.store);
     trail.until("it works", |trail| trail.status(order) == Some(OrderStatus::Confirmed)).await;
     trail.until("the customer is told", |trail| trail.notifications.len() == 1).await;
+    let counted =
+        async || process.get("/metrics").await.1.contains("contrail_dead_letters{reactor=\"payments\"} 1\n").then_some(());
+    eventually("the dead letter is counted", counted).await;
     let (status, metrics) = process.get("/metrics").await;
     assert_eq!(status, 200);
     assert!(metrics.contains("contrail_reactor_events_total{reactor=\"allocator\",outcome=\"done\"} 1"), "{metrics}");
@@ -175,7 +192,7 @@ async fn what_a_terminated_process_had_in_hand_the_next_one_gets_at_once() {
     gateway.set_faults(Faults { outage: true, ..Faults::default() });
     let mut first = start(shop.server.url(), &gateway, mail.path()).await;
     let orders = shop.place_many("o", 30, ONE_TEA).await;
-    gateway.until_counted("unavailable", 30).await;
+    gateway.until_counted("unavailable", 10).await;
     first.signal(Signal::SIGTERM);
     assert_eq!(first.ended().await.code(), Some(0));
     gateway.set_faults(Faults::default());

@@ -1,12 +1,14 @@
 //! A shop with a log of its own: what customers and the warehouse do, straight to the log.
 
+use std::time::Duration;
+
 use domain::{
     Currency, OrderId, Request,
     envelope::{Metadata, StoredEvent},
     order::{self, Cause, Customer, Line, Order, OrderCommand, OrderError, OrderEvent},
     stock::{Adjust, Receive, Stock, StockCommand},
 };
-use event_store::{DeadLetter, EventContext, JetStreamEventStore};
+use event_store::{Beginning, DeadLetter, EventContext, JetStreamEventStore, Sharing, WorkQueueOptions, WorkSource};
 use futures::future::join_all;
 use local_stack::nats::NatsServer;
 use time::{OffsetDateTime, macros::datetime};
@@ -97,6 +99,22 @@ impl Shop {
         self.order(order_id, OrderCommand::Cancel(command)).await
     }
 
+    /// As [`Self::cancel`], at this very moment.
+    #[expect(clippy::disallowed_methods, reason = "what is due some time after a cancellation has to come while the test runs")]
+    pub(crate) async fn cancel_now(&self, order_id: OrderId) -> Result<(), OrderError> {
+        let (cause, reason, cancelled_at) = (Cause::Customer, "changed my mind".to_owned(), OffsetDateTime::now_utc());
+        self.order(order_id, OrderCommand::Cancel(order::Cancel { cause, reason, cancelled_at, request: None })).await
+    }
+
+    /// Reserves an order's stock, years ago, though it need not be paid for many more.
+    pub(crate) async fn reserve_long_ago(&self, order_id: OrderId) {
+        let (reserved_at, payment_due_at) = (datetime!(2020-01-01 12:00 UTC), datetime!(2999-01-01 12:00 UTC));
+        let command = OrderCommand::RecordReservation(order::RecordReservation { reserved_at, payment_due_at });
+        let (id, context) = (order_id.to_string(), EventContext { time: reserved_at, ..context(&order_id.to_string()) });
+        let decide = |loaded: &event_store::Loaded<Order>| order::decide(&loaded.aggregate, command.clone());
+        self.store.execute(&id, &context, decide).await.unwrap();
+    }
+
     /// Confirms an order as if it had been paid.
     pub(crate) async fn confirm(&self, order_id: OrderId) {
         let command = order::Confirm { payment_intent_id: "pi_1".to_owned(), confirmed_at: NOW };
@@ -162,6 +180,16 @@ impl Shop {
         letters
     }
 
+    /// How many timers there are, set or due.
+    pub(crate) async fn timers(&self) -> u64 {
+        self.stream("TIMERS").await.info().await.unwrap().state.messages
+    }
+
+    /// How many timers there ever were, at most.
+    pub(crate) async fn last_timer(&self) -> u64 {
+        self.stream("TIMERS").await.info().await.unwrap().state.last_sequence
+    }
+
     /// Waits until a reactor has nothing left to take and nothing in hand.
     pub(crate) async fn idle(&self, reactor: &str) {
         let stream = self.stream("EVENTS").await;
@@ -172,9 +200,46 @@ impl Shop {
         eventually(&format!("{reactor} is idle"), is_idle).await;
     }
 
+    /// Whether `reactor` was handed all up to `position`, and has acknowledged one more than those that it still has.
+    pub(crate) async fn is_acknowledged(&self, reactor: &str, position: u64) -> bool {
+        let info = self.stream("EVENTS").await.consumer_info(reactor).await.unwrap();
+        info.delivered.stream_sequence >= position && (info.num_ack_pending as u64) < position
+    }
+
+    /// Waits until the log knows a reactor's queue, so that whatever happens from now on is handed to it.
+    pub(crate) async fn known(&self, reactor: &str) {
+        let stream = self.stream("EVENTS").await;
+        eventually(&format!("{reactor} has a queue"), async || stream.consumer_info(reactor).await.ok().map(drop)).await;
+    }
+
     /// Makes the log forget what `reactor` has acknowledged, so that it gets everything again.
     pub(crate) async fn forget_acknowledgements(&self, reactor: &str) {
         self.stream("EVENTS").await.delete_consumer(reactor).await.unwrap();
+    }
+
+    /// Has `reactor` take everything that is in the log now for done.
+    pub(crate) async fn acknowledge_all(&self, reactor: &'static str, aggregate_types: &'static [&'static str], sharing: Sharing) {
+        let mut queue = self.store.work_queue(WorkQueueOptions {
+            name: reactor,
+            source: WorkSource::Log(aggregate_types),
+            takes_redrives: false,
+            beginning: Beginning::First,
+            ack_wait: Duration::from_secs(6),
+            in_flight_max: if sharing == Sharing::All { 2_048 } else { 4_096 },
+            sharing,
+        });
+        let acknowledging = async {
+            loop {
+                for item in queue.next_batch(1_000).await {
+                    item.done().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = acknowledging => {}
+            () = self.idle(reactor) => {}
+        }
+        queue.close().await;
     }
 
     async fn stream(&self, name: &str) -> async_nats::jetstream::stream::Stream {

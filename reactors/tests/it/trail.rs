@@ -106,6 +106,9 @@ impl Trail {
     fn fold(&mut self, position: u64, bytes: &[u8]) {
         let Ok(event) = StoredEvent::from_json(bytes) else { return };
         if event.metadata.source == shop::POISON {
+            // Whatever it is, that it was given up may be a consequence.
+            let story = event.metadata.correlation_id.clone();
+            self.stories.entry(event.metadata.event_id.to_string()).or_insert(story);
             return;
         }
         self.check_story(&event);

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use domain::envelope::Metadata;
 use event_store::{DeadLetter, JetStreamEventStore, WorkItem};
 
 use crate::{clock, metrics::ReactorMetrics};
@@ -19,12 +20,31 @@ pub(crate) async fn give_up(
     error_chain: Vec<String>,
     attempts: u64,
 ) {
+    if let Some(item) = keep(reactor, store, metrics, item, &error_chain, attempts).await {
+        item.given_up(error_chain, attempts).await;
+    }
+}
+
+/// Keeps `item`'s event among the dead letters of `reactor`, and gives it back to be acknowledged; unless it cannot be kept.
+pub(crate) async fn keep(
+    reactor: &'static str,
+    store: &JetStreamEventStore,
+    metrics: &ReactorMetrics,
+    item: WorkItem,
+    error_chain: &[String],
+    attempts: u64,
+) -> Option<WorkItem> {
+    let metadata = item.event().ok().map(|event| event.metadata);
+    let of_event = |part: fn(&Metadata) -> &String| metadata.as_ref().map(|metadata| part(metadata).clone());
     let letter = DeadLetter {
         reactor: reactor.to_owned(),
         position: item.position,
-        event_type: item.event().map_or_else(|_| UNDECODABLE.to_owned(), |event| event.metadata.event_type),
-        error_chain,
+        event_type: of_event(|metadata| &metadata.event_type).unwrap_or_else(|| UNDECODABLE.to_owned()),
+        aggregate_id: of_event(|metadata| &metadata.aggregate_id),
+        correlation_id: of_event(|metadata| &metadata.correlation_id),
+        error_chain: error_chain.to_vec(),
         attempts,
+        redrives: 0,
         died_at: clock::now(),
     };
     tracing::error!(
@@ -35,12 +55,19 @@ pub(crate) async fn give_up(
         "to the dead letters: {}",
         letter.error_chain.join(": "),
     );
+    if item.is_redriven() {
+        // Whoever has asked for it keeps its letter, and writes there what came of it.
+        return Some(item);
+    }
     match store.put_dead_letter(&letter).await {
         Ok(()) => {
             metrics.count(reactor, "dead", 1);
-            item.done().await;
+            Some(item)
         }
-        Err(error) => tracing::warn!(reactor, position = item.position, "keep a dead letter: {error}"),
+        Err(error) => {
+            tracing::warn!(reactor, position = item.position, "keep a dead letter: {error}");
+            None
+        }
     }
 }
 

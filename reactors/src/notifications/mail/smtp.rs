@@ -1,0 +1,265 @@
+//! Mail by SMTP (RFC 5321), encrypted unless told otherwise (RFC 3207, RFC 8314).
+//!
+//! What the server says about one recipient or one message is not what it says about us: a refused mailbox is recorded and over, while
+//! a wrong password, an unknown sender or a server that is away lets all mail wait. So the conversation is held step by step.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::MailError;
+use lettre::{
+    address::Envelope,
+    transport::smtp::{
+        Error as SmtpError,
+        authentication::{Credentials, DEFAULT_MECHANISMS},
+        client::{AsyncSmtpConnection, Certificate, TlsParameters},
+        commands::{Data, Mail, Rcpt, Rset},
+        extension::ClientId,
+    },
+};
+use reqwest::Url;
+
+/// How long one mail may take, from the first byte to the server's last, without connecting.
+const SEND_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long connecting may take, with encryption and log-in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long all of it may take: a process that is told to end waits for it.
+const TIMEOUT: Duration = Duration::from_secs(25);
+/// Connections at the same time; servers frown on more.
+pub(super) const CONNECTIONS_MAX: usize = 8;
+
+const CONNECT: &str = "connect to the mail server";
+const CONVERSE: &str = "speak to the mail server";
+
+/// A mail server, and how to speak to it.
+pub struct SmtpServer {
+    host: String,
+    port: u16,
+    encryption: Encryption,
+    credentials: Option<Credentials>,
+    hello: ClientId,
+    /// Connections that may be used again.
+    idle: Mutex<Vec<AsyncSmtpConnection>>,
+}
+
+enum Encryption {
+    /// From the first byte.
+    Implicit(TlsParameters),
+    /// By STARTTLS, or not at all.
+    StartTls(TlsParameters),
+    None,
+}
+
+impl fmt::Debug for SmtpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SmtpServer").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Why there can be no mail server.
+#[derive(Debug, thiserror::Error)]
+pub enum SmtpUrlError {
+    /// The URL is not one of a mail server.
+    #[error("not of the form smtps://user:password@host:port, or smtp:// for STARTTLS, or smtp://…?tls=none")]
+    Form,
+    /// A password would be sent for everybody to read.
+    #[error("a password is not sent to another machine without encryption")]
+    OpenPassword,
+    /// The certificates cannot be used.
+    #[error("the certificates cannot be used: {0}")]
+    Certificates(String),
+}
+
+impl SmtpServer {
+    /// The server at `url`: `smtps://` is encrypted from the first byte (port 465 unless said otherwise), `smtp://` by STARTTLS (port 587),
+    /// `smtp://…?tls=none` not at all (port 25). `certificates` are trusted beside the system's: a PEM file's text.
+    ///
+    /// Talks to nobody yet. It presents itself by `hello`, which should be our domain.
+    pub fn new(url: &Url, certificates: Option<&str>, hello: &str) -> Result<Self, SmtpUrlError> {
+        let host = url.host_str().ok_or(SmtpUrlError::Form)?.trim_matches(['[', ']']).to_owned();
+        let options: Vec<_> = url.query_pairs().collect();
+        let is_open = match options.as_slice() {
+            [] => false,
+            [(name, value)] if name == "tls" && value == "none" => true,
+            [(name, value)] if name == "tls" && value == "required" => false,
+            _ => return Err(SmtpUrlError::Form),
+        };
+        let tls = || tls_parameters(&host, certificates);
+        let (encryption, usual_port) = match (url.scheme(), is_open) {
+            ("smtps", false) => (Encryption::Implicit(tls()?), 465),
+            ("smtp", false) => (Encryption::StartTls(tls()?), 587),
+            ("smtp", true) => (Encryption::None, 25),
+            _ => return Err(SmtpUrlError::Form),
+        };
+        let decoded = |text: &str| percent_decoded(text).ok_or(SmtpUrlError::Form);
+        let credentials = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, password) => Some(Credentials::new(decoded(user)?, decoded(password.unwrap_or_default())?)),
+        };
+        let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        if is_open && credentials.is_some() && !is_here {
+            return Err(SmtpUrlError::OpenPassword);
+        }
+        Ok(Self {
+            host,
+            port: url.port().unwrap_or(usual_port),
+            encryption,
+            credentials,
+            hello: ClientId::Domain(hello.to_owned()),
+            idle: Mutex::default(),
+        })
+    }
+
+    pub(super) async fn send(&self, envelope: &Envelope, mail: &[u8]) -> Result<(), MailError> {
+        let sending = tokio::time::timeout(TIMEOUT, self.send_somehow(envelope, mail)).await;
+        sending.map_err(|late| MailError::away(CONVERSE, late)).flatten()
+    }
+
+    async fn send_somehow(&self, envelope: &Envelope, mail: &[u8]) -> Result<(), MailError> {
+        let used = self.idle().pop();
+        if let Some(connection) = used {
+            match self.send_over(connection, envelope, mail).await {
+                // The server may have closed it meanwhile, before it took anything.
+                Err(error) if error.is_of_the_postbox() => tracing::debug!("connecting to the mail server again: {error}"),
+                outcome => return outcome,
+            }
+        }
+        let connection = self.connect().await?;
+        self.send_over(connection, envelope, mail).await
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection, MailError> {
+        let connecting = async {
+            let (address, hello) = ((self.host.as_str(), self.port), &self.hello);
+            let implicit = match &self.encryption {
+                Encryption::Implicit(tls) => Some(tls.clone()),
+                Encryption::StartTls(_) | Encryption::None => None,
+            };
+            let mut connection = AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT_TIMEOUT), hello, implicit, None).await?;
+            if let Encryption::StartTls(tls) = &self.encryption {
+                // An error, if the server does not offer it.
+                connection.starttls(tls.clone(), hello).await?;
+            }
+            if let Some(credentials) = &self.credentials {
+                connection.auth(DEFAULT_MECHANISMS, credentials).await?;
+            }
+            Ok(connection)
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected.map_err(|error: SmtpError| MailError::away(CONNECT, error)),
+            Err(late) => Err(MailError::away(CONNECT, late)),
+        }
+    }
+
+    async fn send_over(&self, mut connection: AsyncSmtpConnection, envelope: &Envelope, mail: &[u8]) -> Result<(), MailError> {
+        let sending = tokio::time::timeout(SEND_TIMEOUT, converse(&mut connection, envelope, mail)).await;
+        let outcome = sending.map_err(|late| MailError::away(CONVERSE, late)).flatten();
+        let can_be_used_again = match &outcome {
+            Ok(()) => true,
+            Err(MailError::Refused { .. } | MailError::PutOff { .. }) => {
+                // Forgets the recipients that it had.
+                matches!(tokio::time::timeout(SEND_TIMEOUT, connection.command(Rset)).await, Ok(Ok(_)))
+            }
+            Err(_) => false,
+        };
+        if can_be_used_again && !connection.has_broken() {
+            self.idle().push(connection);
+        }
+        outcome
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<AsyncSmtpConnection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One mail, step by step: who refuses what.
+async fn converse(connection: &mut AsyncSmtpConnection, envelope: &Envelope, mail: &[u8]) -> Result<(), MailError> {
+    let of_us = |error: SmtpError| MailError::away(CONVERSE, error);
+    let about = |part: &'static str| {
+        move |error: SmtpError| match error.status() {
+            Some(code) if error.is_permanent() => MailError::Refused { part, code: code.to_string() },
+            Some(code) if error.is_transient() => MailError::PutOff { part, code: code.to_string() },
+            _ => MailError::away(CONVERSE, error),
+        }
+    };
+    // Many servers say only now what they have against us: that we may not relay, or have to log in.
+    let about_recipient = move |error: SmtpError| if is_about_us(&error) { of_us(error) } else { about("recipient")(error) };
+    connection.command(Mail::new(envelope.from().cloned(), Vec::new())).await.map_err(of_us)?;
+    for recipient in envelope.to() {
+        connection.command(Rcpt::new(recipient.clone(), Vec::new())).await.map_err(about_recipient)?;
+    }
+    connection.command(Data).await.map_err(about("message"))?;
+    connection.message(mail).await.map_err(about("message"))?;
+    Ok(())
+}
+
+/// Whether what the server says about a recipient is about who sends: log-in and encryption (530, 535, 538, 454), or policy (5.7.x and
+/// 4.7.x of RFC 3463, as for a relay that is denied or an address that is blocked).
+fn is_about_us(error: &SmtpError) -> bool {
+    let about_log_in = error.status().is_some_and(|code| ["530", "535", "538", "454"].contains(&code.to_string().as_str()));
+    let said = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let said = format!("{error} {said}");
+    about_log_in || said.split([' ', ':', '-']).any(|word| word.starts_with("5.7.") || word.starts_with("4.7."))
+}
+
+fn tls_parameters(host: &str, certificates: Option<&str>) -> Result<TlsParameters, SmtpUrlError> {
+    let unusable = |error: SmtpError| SmtpUrlError::Certificates(error.to_string());
+    let mut builder = TlsParameters::builder(host.to_owned());
+    for certificate in certificates.map(certificates_of).unwrap_or_default() {
+        builder = builder.add_root_certificate(Certificate::from_pem(certificate.as_bytes()).map_err(unusable)?);
+    }
+    builder.build_rustls().map_err(unusable)
+}
+
+/// The certificates of a PEM file's text, one by one.
+fn certificates_of(text: &str) -> Vec<String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    text.split_inclusive(END).filter(|part| part.contains(END)).map(|part| part.trim().to_owned()).collect()
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(url: &str) -> Result<SmtpServer, SmtpUrlError> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        SmtpServer::new(&url.parse().expect("a URL"), None, "shop.example")
+    }
+
+    #[test]
+    fn a_url_tells_how_to_speak_and_a_password_does_not_travel_in_the_open() {
+        let ports = [
+            "smtps://mail.example",
+            "smtp://mail.example",
+            "smtp://mail.example?tls=none",
+            "smtp://mail.example:2525?tls=required",
+        ];
+        assert_eq!(ports.map(|url| server(url).expect(url).port), [465, 587, 25, 2525]);
+        for wrong in ["http://mail.example", "smtps://mail.example?tls=none", "smtp://mail.example?tls=maybe", "smtp:nobody"] {
+            assert!(matches!(server(wrong), Err(SmtpUrlError::Form)), "{wrong}");
+        }
+        assert!(matches!(server("smtp://me:secret@mail.example?tls=none"), Err(SmtpUrlError::OpenPassword)));
+        let secret = server("smtp://me:s%40cret@127.0.0.1?tls=none").expect("it stays here");
+        assert!(secret.credentials.is_some() && !format!("{secret:?}").contains("cret"));
+        assert_eq!(percent_decoded("a%40b%2").as_deref(), None);
+        assert_eq!(percent_decoded("a%40b").as_deref(), Some("a@b"));
+    }
+}
