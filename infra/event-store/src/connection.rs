@@ -73,6 +73,11 @@ impl Connection {
     }
 }
 
+/// The URLs in a `NATS_URL`, which may be several, separated by commas: those of the servers of one cluster.
+pub fn servers(nats_url: &str) -> Vec<&str> {
+    nats_url.split(',').map(str::trim).collect()
+}
+
 /// The address of the server cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("connect to NATS at {url}")]
@@ -83,7 +88,7 @@ pub struct ConnectError {
 }
 
 impl JetStreamEventStore {
-    /// Connects to `nats_url`, under `client_name` in the server's connection list.
+    /// Connects to `nats_url`, one or several separated by commas (see [`servers`]), under `client_name` in the server's connection list.
     ///
     /// Returns at once: a server that is away is waited for in the background. Fails only where waiting cannot help,
     /// such as for a malformed address.
@@ -117,7 +122,7 @@ impl JetStreamEventStore {
                 }
                 async {}
             })
-            .connect(nats_url)
+            .connect(servers(nats_url))
             .await
             .map_err(|source| ConnectError { url: nats_url.to_owned(), source })?;
         let jetstream = jetstream::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());

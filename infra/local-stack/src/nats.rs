@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::process::{Launch, Lifetime, Process};
 use crate::scratch::Scratch;
+use crate::stack::NATS;
 use crate::{Durability, port, probe, toolchain};
 
 const TEMPLATE: &str = include_str!("../../nats/local.conf");
@@ -75,7 +76,7 @@ fn total_of(meminfo: &str) -> Option<u64> {
 /// A server's place among others that replicate streams between them.
 #[derive(Clone, Debug)]
 struct Seat {
-    name: String,
+    name: &'static str,
     port: u16,
     /// Of all seats, this one's included.
     ports: Vec<u16>,
@@ -84,7 +85,9 @@ struct Seat {
 impl Seat {
     fn configuration(&self) -> String {
         let routes: Vec<_> = self.ports.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
-        format!("\ncluster {{ name: contrail, listen: \"127.0.0.1:{}\", routes: [{}] }}\n", self.port, routes.join(", "))
+        // Clients are told of all servers by their settings, and so may reach them on other ways than the servers know of.
+        let listen = format!("127.0.0.1:{}", self.port);
+        format!("\ncluster {{ name: contrail, listen: \"{listen}\", no_advertise: true, routes: [{}] }}\n", routes.join(", "))
     }
 }
 
@@ -108,20 +111,19 @@ impl NatsServer {
         Self::start_on(options, None)
     }
 
-    /// Starts `servers` servers that replicate streams between them, and waits until they have found one another.
-    pub fn start_cluster(servers: usize, durability: Durability) -> anyhow::Result<Vec<Self>> {
-        let ports = (0..servers).map(|_| port::free()).collect::<anyhow::Result<Vec<_>>>()?;
-        let seats =
-            (1..).zip(&ports).map(|(number, port)| Seat { name: format!("nats-{number}"), port: *port, ports: ports.clone() });
-        let seats: Vec<_> = seats.collect();
+    /// Starts servers with these names that replicate streams between them, each with what `options` says for it, and waits until they have
+    /// found one another.
+    pub fn start_cluster(names: &[&'static str], options: impl Fn(&'static str) -> NatsOptions) -> anyhow::Result<Vec<Self>> {
+        let ports = names.iter().map(|_| port::free()).collect::<anyhow::Result<Vec<_>>>()?;
         // Each is ready only once the others are there.
         std::thread::scope(|scope| {
-            let start = |seat| {
-                let options = NatsOptions { directory: None, log: None, port: None, durability, lifetime: Lifetime::Tied };
+            let starting = names.iter().zip(&ports).map(|(name, port)| {
+                let seat = Seat { name, port: *port, ports: ports.clone() };
+                let options = options(name);
                 scope.spawn(move || Self::start_on(options, Some(seat)))
-            };
-            let started: Vec<_> = seats.into_iter().map(start).collect();
-            started.into_iter().map(|server| server.join().expect("starting a server does not panic")).collect()
+            });
+            let starting: Vec<_> = starting.collect();
+            starting.into_iter().map(|server| server.join().expect("starting a server does not panic")).collect()
         })
     }
 
@@ -143,7 +145,7 @@ impl NatsServer {
             lifetime: options.lifetime,
         };
         let mut server = Self {
-            process: Process::new("nats", launch),
+            process: Process::new(seat.as_ref().map_or(NATS, |seat| seat.name), launch),
             url: String::new(),
             port: 0,
             monitoring_port: 0,
@@ -169,6 +171,11 @@ impl NatsServer {
         self.monitoring_port = port::free()?;
         self.url = format!("nats://127.0.0.1:{}", self.port);
         Ok(())
+    }
+
+    /// What its process is called.
+    pub fn name(&self) -> &'static str {
+        self.process.name()
     }
 
     /// `nats://127.0.0.1:PORT`; stays the same over restarts.
@@ -224,7 +231,7 @@ impl NatsServer {
             .replace("{store_dir}", self.directory.to_str().context("the folder's name is not valid UTF-8")?)
             .replace("{sync_interval}", if self.durability == Durability::Disk { "always" } else { "2m" });
         if let Some(seat) = &self.seat {
-            configuration = configuration.replace(NAME_ALONE, &seat.name) + &seat.configuration();
+            configuration = configuration.replace(NAME_ALONE, seat.name) + &seat.configuration();
         }
         fs::write(self.directory.join("nats.conf"), configuration).context("write nats.conf")?;
         self.process.start()?;

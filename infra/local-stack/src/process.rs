@@ -71,6 +71,11 @@ impl Process {
         Ok(())
     }
 
+    /// From its next start on.
+    pub(crate) fn launch_as(&mut self, launch: Launch) {
+        self.launch = launch;
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }

@@ -7,7 +7,7 @@
 //! processes.json    which processes belong to it, for `down`
 //! ports.json        the ports, so that the next start uses the same ones
 //! audit-key.pem     the key that signs audit checkpoints
-//! nats/ postgres/   the data: starting a stack here again continues with it
+//! nats/ postgres/   the data (nats-1/ and so on where the log is replicated): starting a stack here again continues with it
 //! ledger.jsonl      what the payment simulator has charged and refunded
 //! mail/             the messages that customers would have got
 //! logs/NAME.log     standard output and error of each process
@@ -31,7 +31,7 @@ use nix::sys::signal::Signal;
 pub use folder::{ensure_not_running, remove_data};
 pub use info::{StackInfo, read_info};
 pub use record::{StackRecord, kill_processes, take_down};
-pub use services::{NATS, POSTGRES, SERVICES};
+pub use services::{NATS, NATS_CLUSTER, POSTGRES, SERVICES};
 
 use crate::Durability;
 use crate::nats::NatsServer;
@@ -60,12 +60,16 @@ pub struct StackOptions {
     pub lifetime: Lifetime,
     /// What an acknowledged append and a committed transaction survive.
     pub durability: Durability,
+    /// Whether three NATS servers replicate the log between them, so that any one of them may be lost. They get other ports with each start.
+    pub replicates: bool,
     /// The folder with the service binaries; `None` is the one that the running executable was built into.
     pub binaries: Option<PathBuf>,
     /// A NATS server to use instead of starting one.
     pub nats_url: Option<String>,
     /// A database to use instead of starting Postgres.
     pub database_url: Option<String>,
+    /// Settings of services that are other than usual: of which service, the name, the value.
+    pub settings: Vec<(&'static str, &'static str, String)>,
 }
 
 impl StackOptions {
@@ -75,9 +79,11 @@ impl StackOptions {
             directory: directory.into(),
             lifetime: Lifetime::Tied,
             durability: Durability::Disk,
+            replicates: false,
             binaries: None,
             nats_url: None,
             database_url: None,
+            settings: Vec::new(),
         }
     }
 }
@@ -102,7 +108,7 @@ pub struct Stack {
     is_announced: bool,
     // Field order: services are gone before the servers that they use.
     services: Vec<Process>,
-    nats: Option<NatsServer>,
+    nats: Vec<NatsServer>,
     postgres: Option<PostgresServer>,
     // Held while the stack lives (while it starts, when it is detached).
     _lock: File,
@@ -142,7 +148,7 @@ impl Stack {
     }
 
     fn start_services(&mut self, progress: &mut impl FnMut(&str)) -> anyhow::Result<()> {
-        self.ports.nats = self.nats.as_ref().map_or(self.ports.nats, NatsServer::port);
+        self.ports.nats = self.nats.first().map_or(self.ports.nats, NatsServer::port);
         self.ports.postgres = self.postgres.as_ref().map_or(self.ports.postgres, PostgresServer::port);
         self.ports.save(&self.options.directory)?;
         self.info = self.describe()?;
@@ -202,10 +208,10 @@ impl Stack {
     /// SIGKILL of one process; returns when it is gone. Does nothing if it is not running. Fails for a name that the stack does not
     /// run.
     pub fn kill(&mut self, name: &str) -> anyhow::Result<()> {
-        match name {
-            NATS => self.own_nats()?.kill(),
-            POSTGRES => self.own_postgres()?.kill(),
-            _ => self.service(name)?.kill(),
+        match server(name) {
+            Some(Server::Nats) => self.own_nats(name)?.kill(),
+            Some(Server::Postgres) => self.own_postgres()?.kill(),
+            None => self.service(name)?.kill(),
         }
         self.record()
     }
@@ -213,10 +219,10 @@ impl Stack {
     /// Asks one process to stop (SIGTERM; Postgres: fast shutdown) and waits until it is gone. Fails when it did not end with exit
     /// code 0 within its deadline.
     pub fn stop(&mut self, name: &str) -> anyhow::Result<()> {
-        let outcome = match name {
-            NATS => self.own_nats()?.stop(),
-            POSTGRES => self.own_postgres()?.stop(),
-            _ => {
+        let outcome = match server(name) {
+            Some(Server::Nats) => self.own_nats(name)?.stop(),
+            Some(Server::Postgres) => self.own_postgres()?.stop(),
+            None => {
                 let service = self.service(name)?;
                 service.signal(Signal::SIGTERM);
                 wait_for_clean_end(service)
@@ -224,6 +230,31 @@ impl Stack {
         };
         self.record()?;
         outcome
+    }
+
+    /// SIGSTOP: it is there, and does nothing.
+    pub fn freeze(&mut self, name: &str) -> anyhow::Result<()> {
+        self.signal(name, Signal::SIGSTOP)
+    }
+
+    /// SIGCONT: it goes on where it was.
+    pub fn thaw(&mut self, name: &str) -> anyhow::Result<()> {
+        self.signal(name, Signal::SIGCONT)
+    }
+
+    fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.info.pids.get(name).with_context(|| format!("{name} does not run"))?;
+        process::send(*pid, signal);
+        Ok(())
+    }
+
+    /// From its next start on, `service` has this setting.
+    pub fn set(&mut self, service: &'static str, setting: &'static str, value: String) -> anyhow::Result<()> {
+        self.options.settings.retain(|(of, name, _)| (*of, *name) != (service, setting));
+        self.options.settings.push((service, setting, value));
+        let launch = self.launch(service)?;
+        self.service(service)?.launch_as(launch);
+        Ok(())
     }
 
     /// Starts a killed or stopped process again, on the same port and with the same environment, and waits until it is ready. Does
@@ -236,17 +267,17 @@ impl Stack {
     /// As [`Stack::start_again`], but returns at once: for a service whose dependencies are down. (The servers are always waited
     /// for.)
     pub fn spawn(&mut self, name: &str) -> anyhow::Result<()> {
-        match name {
-            NATS => self.own_nats()?.start_again()?,
-            POSTGRES => self.own_postgres()?.start_again()?,
-            _ => self.service(name)?.start()?,
+        match server(name) {
+            Some(Server::Nats) => self.own_nats(name)?.start_again()?,
+            Some(Server::Postgres) => self.own_postgres()?.start_again()?,
+            None => self.service(name)?.start()?,
         }
         self.record()
     }
 
     /// Waits until a service's `/ready` says 200. Fails, with the end of its log, when it ends first or the deadline passes.
     pub fn wait_until_ready(&mut self, name: &str) -> anyhow::Result<()> {
-        if name == NATS || name == POSTGRES {
+        if server(name).is_some() {
             // They were ready when their start returned.
             return Ok(());
         }
@@ -274,7 +305,7 @@ impl Stack {
     pub fn ended(&mut self) -> Vec<(&'static str, String)> {
         let services = self.services.iter_mut().filter_map(|service| Some((service.name(), service.exit_status()?)));
         let mut ended: Vec<_> = services.collect();
-        ended.extend(self.nats.as_mut().and_then(NatsServer::exit_status).map(|status| (NATS, status)));
+        ended.extend(self.nats.iter_mut().filter_map(|nats| Some((nats.name(), nats.exit_status()?))));
         ended.extend(self.postgres.as_mut().and_then(PostgresServer::exit_status).map(|status| (POSTGRES, status)));
         ended.into_iter().map(|(name, status)| (name, status.to_string())).collect()
     }
@@ -294,7 +325,7 @@ impl Stack {
                 failures.extend(self.postgres.as_mut().and_then(|postgres| postgres.stop().err()));
             }
             if phase.contains(&NATS) {
-                failures.extend(self.nats.as_mut().and_then(|nats| nats.stop().err()));
+                failures.extend(self.nats.iter_mut().filter_map(|nats| nats.stop().err()));
             }
         }
         record::forget(&self.options.directory)?;
@@ -320,8 +351,10 @@ impl Stack {
         found.with_context(|| format!("there is no process called {name} in this stack"))
     }
 
-    fn own_nats(&mut self) -> anyhow::Result<&mut NatsServer> {
-        self.nats.as_mut().context("the NATS server was given and is not ours to start or stop")
+    fn own_nats(&mut self, name: &str) -> anyhow::Result<&mut NatsServer> {
+        ensure!(!self.nats.is_empty(), "the NATS server was given and is not ours to start or stop");
+        let found = self.nats.iter_mut().find(|nats| nats.name() == name);
+        found.with_context(|| format!("there is no NATS server called {name} in this stack"))
     }
 
     fn own_postgres(&mut self) -> anyhow::Result<&mut PostgresServer> {
@@ -329,9 +362,9 @@ impl Stack {
     }
 
     fn describe(&self) -> anyhow::Result<StackInfo> {
-        let nats = match (&self.nats, &self.options.nats_url) {
-            (Some(server), _) => server.url().to_owned(),
-            (None, given) => given.clone().context("there is neither a NATS server nor a NATS_URL")?,
+        let nats = match (self.nats.as_slice(), &self.options.nats_url) {
+            ([], given) => given.clone().context("there is neither a NATS server nor a NATS_URL")?,
+            (servers, _) => servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(","),
         };
         let database = match (&self.postgres, &self.options.database_url) {
             (Some(server), _) => server.create_database(DATABASE)?,
@@ -343,7 +376,7 @@ impl Stack {
     /// Writes down which processes there are, for users and for `down`.
     fn record(&mut self) -> anyhow::Result<()> {
         let services = self.services.iter().filter_map(|service| Some((service.name(), service.pid()?)));
-        let nats = self.nats.as_ref().and_then(NatsServer::pid).map(|pid| (NATS, pid));
+        let nats = self.nats.iter().filter_map(|nats| Some((nats.name(), nats.pid()?)));
         let postgres = self.postgres.as_ref().and_then(PostgresServer::pid).map(|pid| (POSTGRES, pid));
         self.info.pids = services.chain(nats).chain(postgres).map(|(name, pid)| (name.to_owned(), pid)).collect();
         record::write(&self.options.directory, &self.info.pids, self.options.lifetime)?;
@@ -365,7 +398,15 @@ impl Stack {
     }
 
     fn environment(&self, name: &str) -> anyhow::Result<Vec<(String, String)>> {
-        Environment { info: &self.info, directory: &self.options.directory }.of(name)
+        let mut environment = Environment { info: &self.info, directory: &self.options.directory }.of(name)?;
+        if self.options.replicates && name == "projectors" {
+            environment.push(("EVENTS_REPLICAS".to_owned(), NATS_CLUSTER.len().to_string()));
+        }
+        for (_, setting, value) in self.options.settings.iter().filter(|(service, ..)| *service == name) {
+            environment.retain(|(usual, _)| usual != setting);
+            environment.push(((*setting).to_owned(), value.clone()));
+        }
+        Ok(environment)
     }
 
     fn launch(&self, name: &str) -> anyhow::Result<Launch> {
@@ -409,6 +450,20 @@ impl Stack {
             process::log_tail(&log)
         );
         Ok(printed)
+    }
+}
+
+/// What is not a service.
+enum Server {
+    Nats,
+    Postgres,
+}
+
+fn server(name: &str) -> Option<Server> {
+    match name {
+        POSTGRES => Some(Server::Postgres),
+        _ if name == NATS || NATS_CLUSTER.contains(&name) => Some(Server::Nats),
+        _ => None,
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::nats::{NatsOptions, NatsServer};
 use crate::postgres::{PostgresOptions, PostgresServer, run_statement};
 use crate::process::Lifetime;
+use crate::stack::NATS_CLUSTER;
 use crate::{Durability, entropy};
 
 /// The superuser's URL of the Postgres server that `cargo xtask test` shares between all tests.
@@ -31,12 +32,16 @@ pub fn nats_with_fsync() -> NatsServer {
 
 /// As [`nats`], but three servers, for streams with three replicas.
 pub fn nats_cluster() -> Vec<NatsServer> {
-    NatsServer::start_cluster(3, Durability::PageCache).unwrap_or_else(|error| panic!("no nats-servers for this test: {error:#}"))
+    let options = |_| nats_options(Durability::PageCache);
+    NatsServer::start_cluster(&NATS_CLUSTER, options).unwrap_or_else(|error| panic!("no nats-servers for this test: {error:#}"))
 }
 
 fn nats_with(durability: Durability) -> NatsServer {
-    let options = NatsOptions { directory: None, log: None, port: None, durability, lifetime: Lifetime::Tied };
-    NatsServer::start(options).unwrap_or_else(|error| panic!("no nats-server for this test: {error:#}"))
+    NatsServer::start(nats_options(durability)).unwrap_or_else(|error| panic!("no nats-server for this test: {error:#}"))
+}
+
+fn nats_options(durability: Durability) -> NatsOptions {
+    NatsOptions { directory: None, log: None, port: None, durability, lifetime: Lifetime::Tied }
 }
 
 /// A private Postgres server, empty, without fsync: for tests that kill it. Others use [`database`], which is faster.

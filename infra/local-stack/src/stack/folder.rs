@@ -9,12 +9,13 @@ use anyhow::Context as _;
 
 use super::AlreadyRunning;
 use super::record::StackRecord;
+use super::services::{NATS, NATS_CLUSTER};
 use crate::postgres;
 
 /// Removes everything that a stack has left in its folder, wherever its database lies: the data is lost. The stack must not run.
 pub fn remove_data(directory: &Path) -> anyhow::Result<()> {
     postgres::remove(&directory.join("postgres"))?;
-    for name in ["nats", "mail", "logs"] {
+    for name in [NATS, "mail", "logs"].into_iter().chain(NATS_CLUSTER) {
         remove(&directory.join(name), |path| fs::remove_dir_all(path))?;
     }
     for name in ["ledger.jsonl", "audit-key.pem", "ports.json", "stack.json", "processes.json", "lock"] {

@@ -24,7 +24,7 @@ pub struct StackInfo {
     pub reactors: String,
     /// `http://127.0.0.1:PORT` of the payment simulator; `/_control` steers it.
     pub payment_simulator: String,
-    /// `nats://127.0.0.1:PORT`.
+    /// `nats://127.0.0.1:PORT`; several of them, separated by commas, where the log is replicated.
     pub nats: String,
     /// `postgres://…`, with the password.
     pub database: String,

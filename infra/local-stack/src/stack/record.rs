@@ -97,7 +97,7 @@ fn stop(name: &str, process: Running) -> bool {
     match name {
         // To Postgres, SIGTERM means to wait until the last client has gone.
         services::POSTGRES => process.stop(Signal::SIGINT, SERVER_STOP_DEADLINE),
-        services::NATS => process.stop(Signal::SIGTERM, SERVER_STOP_DEADLINE),
+        services::NATS | "nats-1" | "nats-2" | "nats-3" => process.stop(Signal::SIGTERM, SERVER_STOP_DEADLINE),
         _ => process.stop(Signal::SIGTERM, SERVICE_STOP_DEADLINE),
     }
 }

@@ -5,21 +5,26 @@ use std::thread;
 use anyhow::bail;
 
 use super::ports::Ports;
-use super::services::{NATS, POSTGRES};
+use super::services::{NATS, NATS_CLUSTER, POSTGRES};
 use super::{StackOptions, folder};
 use crate::nats::{NatsOptions, NatsServer};
 use crate::postgres::{PostgresOptions, PostgresServer};
 
 /// Starts those for which no URL was given. In a failure nothing is left running.
-pub(super) fn start(options: &StackOptions, ports: &Ports) -> anyhow::Result<(Option<NatsServer>, Option<PostgresServer>)> {
+pub(super) fn start(options: &StackOptions, ports: &Ports) -> anyhow::Result<(Vec<NatsServer>, Option<PostgresServer>)> {
     let start_nats = || {
-        NatsServer::start(NatsOptions {
-            directory: Some(options.directory.join("nats")),
-            log: Some(folder::log_file(&options.directory, NATS)),
-            port: Some(ports.nats),
+        let nats_options = |name| NatsOptions {
+            directory: Some(options.directory.join(name)),
+            log: Some(folder::log_file(&options.directory, name)),
+            port: (name == NATS).then_some(ports.nats),
             durability: options.durability,
             lifetime: options.lifetime,
-        })
+        };
+        if options.replicates {
+            NatsServer::start_cluster(&NATS_CLUSTER, nats_options)
+        } else {
+            NatsServer::start(nats_options(NATS)).map(|server| vec![server])
+        }
     };
     let start_postgres = || {
         PostgresServer::start(PostgresOptions {
@@ -36,9 +41,9 @@ pub(super) fn start(options: &StackOptions, ports: &Ports) -> anyhow::Result<(Op
         let nats = nats.map(|nats| nats.join().expect("starting a server does not panic"));
         // Of two servers, one of which has failed to start, the other must not stay when it is detached.
         match (nats.transpose(), postgres.transpose()) {
-            (Ok(nats), Ok(postgres)) => Ok((nats, postgres)),
-            (Ok(mut nats), Err(error)) => {
-                nats.as_mut().map(NatsServer::kill);
+            (Ok(nats), Ok(postgres)) => Ok((nats.unwrap_or_default(), postgres)),
+            (Ok(nats), Err(error)) => {
+                nats.unwrap_or_default().iter_mut().for_each(NatsServer::kill);
                 Err(error)
             }
             (Err(error), Ok(mut postgres)) => {

@@ -8,14 +8,19 @@ use super::info::StackInfo;
 
 /// The name of nats-server in [`super::StackInfo::pids`].
 pub const NATS: &str = "nats";
+/// The names of three nats-servers that replicate the log between them.
+pub const NATS_CLUSTER: [&str; 3] = ["nats-1", "nats-2", "nats-3"];
 /// The name of Postgres in [`super::StackInfo::pids`].
 pub const POSTGRES: &str = "postgres";
 /// The services, in the order in which they are started. Each is the name of its binary.
 pub const SERVICES: [&str; 5] = ["payment-simulator", "projectors", "reactors", "command-api", "query-api"];
 
 /// Who stops together, and in which order: what is in flight in the first ones needs the later ones.
-pub(super) const STOP_PHASES: [&[&str]; 3] =
-    [&["command-api", "query-api", "projectors", "reactors"], &["payment-simulator"], &[POSTGRES, NATS]];
+pub(super) const STOP_PHASES: [&[&str]; 3] = [
+    &["command-api", "query-api", "projectors", "reactors"],
+    &["payment-simulator"],
+    &[POSTGRES, NATS, NATS_CLUSTER[0], NATS_CLUSTER[1], NATS_CLUSTER[2]],
+];
 
 /// Not a secret: the simulator accepts any key.
 const SIMULATOR_API_KEY: &str = "sk_test_contrail";
@@ -70,7 +75,7 @@ mod tests {
     #[test]
     fn every_process_stops_in_exactly_one_phase() {
         let mut stopped: Vec<&str> = STOP_PHASES.concat();
-        let mut started: Vec<&str> = SERVICES.into_iter().chain([NATS, POSTGRES]).collect();
+        let mut started: Vec<&str> = SERVICES.into_iter().chain([NATS, POSTGRES]).chain(NATS_CLUSTER).collect();
         stopped.sort_unstable();
         started.sort_unstable();
         assert_eq!(stopped, started);
