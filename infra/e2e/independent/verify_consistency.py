@@ -11,10 +11,9 @@ Source: RFC 9162, section 2.1.4.2.
 import argparse
 import base64
 import json
-import os
 import sys
 
-from verify_export import Wrong, node_hash, open_checkpoint
+from verify_export import Wrong, node_hash, open_checkpoint, read_key
 
 
 def extends(old_size, old_root, size, root, path):
@@ -58,10 +57,7 @@ def main():
         parser.add_argument(name)
     parser.add_argument("--key", required=True)
     arguments = parser.parse_args()
-    key = arguments.key
-    if os.path.exists(key):
-        with open(key) as file:
-            key = file.read()
+    key = read_key(arguments.key)
     try:
         old, new = checkpoint(arguments.old, key), checkpoint(arguments.new, key)
         with open(arguments.proof) as file:

@@ -204,6 +204,14 @@ def verify_part(path, proof_path, size, root):
     return count
 
 
+def read_key(key):
+    """Returns the verifier key that is given, or that the file of this name holds."""
+    if os.path.exists(key):
+        with open(key, encoding="utf-8") as file:
+            key = file.read()
+    return key
+
+
 def main():
     parser = argparse.ArgumentParser(description="Verifies an audit export of Contrail.")
     parser.add_argument("file")
@@ -211,10 +219,7 @@ def main():
     parser.add_argument("--checkpoint")
     parser.add_argument("--proof")
     arguments = parser.parse_args()
-    vkey = arguments.key
-    if os.path.exists(vkey):
-        with open(vkey, encoding="utf-8") as file:
-            vkey = file.read()
+    vkey = read_key(arguments.key)
     with open(arguments.checkpoint or arguments.file + ".checkpoint", "rb") as file:
         note = file.read()
     proof = arguments.proof or arguments.file + ".proof"

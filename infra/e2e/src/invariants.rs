@@ -21,6 +21,7 @@ use anyhow::Context as _;
 use domain::order::OrderStatus;
 use event_store::JetStreamEventStore;
 use local_stack::Stack;
+use serde::Serialize;
 
 use crate::eventually::patiently;
 use crate::settle::settle;
@@ -29,7 +30,7 @@ use log::LogFold;
 use violations::Violations;
 
 /// The verdict.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Events in the log.
     pub events: u64,
@@ -91,7 +92,7 @@ pub async fn check(stack: &Stack, shop: &Shop) -> anyhow::Result<Report> {
     let ledger = patiently("asking for the gateway's ledger", shop.gateway_ledger()).await?;
     money::check(&log, &ledger, &mut violations);
     mail::check(&log, &stack.directory().join("mail"), &mut violations)?;
-    patiently("looking at the dead letters", mail::check_dead_letters(&info.nats, &mut violations)).await?;
+    patiently("looking at the dead letters", mail::check_dead_letters(info, &mut violations)).await?;
     patiently("comparing the read models", read_models::check(&log, info, shop, &mut violations)).await?;
     patiently("replaying the log beside the read models", read_models::check_replay(stack, &mut violations)).await?;
     let audited = patiently("verifying the audit trail", audit::check(stack, &log, &mut violations)).await?;

@@ -6,8 +6,11 @@
 //! * [`load`]: many orders at once, each watched until its final status is seen.
 //! * [`onlooker`]: queries all the time, none of which may fail or show less than one before.
 //! * [`replay_under_load`]: rebuilding the read models while both of these go on.
+//! * [`outage`]: orders that keep coming while the payment gateway is down.
+//! * [`scrape`]: what a service says of itself on `/metrics`.
 //! * [`settle`]: waiting until nothing moves any more.
 //! * [`invariants`]: DESIGN §13, checked on the log, the gateway's ledger, the read models, the mail and the audit trail.
+//! * [`chaos`]: everything goes wrong, the same for the same seed: `cargo xtask chaos`.
 //! * [`demo`]: all of that with a table at the end: `cargo xtask demo`.
 //!
 //! Nothing here looks into a service: what it knows it has from the public interfaces, the log and the tables. The tests in
@@ -25,12 +28,19 @@ pub mod onlooker;
 
 pub mod replay_under_load;
 
+pub mod outage;
+
+pub mod scrape;
+
 pub mod settle;
 
 pub mod invariants;
+
+pub mod chaos;
 
 pub mod demo;
 
 pub mod eventually;
 pub mod latency;
+mod log_server;
 pub mod random;

@@ -34,6 +34,9 @@ pub const UNSETTLED_MAX: usize = 1_000;
 /// Requests in flight in the open loop at most; the command API takes 1,024 at a time.
 const OPEN_LOOP_IN_FLIGHT_MAX: usize = 960;
 
+/// How long nothing at all may come to an end before something must be wrong, unless told otherwise.
+const STALL_AFTER: Duration = Duration::from_mins(2);
+
 /// Orders that are handed to the carrier at the same time.
 const SHIPPED_AT_A_TIME: usize = 512;
 
@@ -44,6 +47,8 @@ pub struct Load {
     pub rate: Option<f64>,
     /// Whether each order is shipped once it is seen as confirmed, as fast as that goes, so that no stock stays set aside.
     pub ships: bool,
+    /// After how long without any order coming to its end something must be wrong; two minutes when left out.
+    pub stall_after: Option<Duration>,
     /// Whether a progress bar is drawn on standard error, if that is a terminal.
     pub shows_progress: bool,
     /// Counts for others to look at while the load runs.
@@ -92,7 +97,7 @@ pub async fn receive_stock(shop: &Shop, workload: &Workload) -> anyhow::Result<(
 /// Fails when an order is refused, is not acknowledged within the shop's patience, or does not come to an end.
 pub async fn run(shop: &Shop, workload: &Workload, load: &Load) -> anyhow::Result<Placed> {
     let unsettled_max = if load.rate.is_some() { Semaphore::MAX_PERMITS } else { UNSETTLED_MAX };
-    let watch = Watch::new(load.counters.clone(), unsettled_max);
+    let watch = Watch::new(load.counters.clone(), unsettled_max, load.stall_after.unwrap_or(STALL_AFTER));
     let progress = Progress::start(load, workload.orders());
     let started = Instant::now();
     let placing = async {
@@ -175,6 +180,12 @@ async fn cancel(shop: &Shop, answer: &OrderAnswer, key: &str) -> anyhow::Result<
         Err(ShopError::Refused { status: 409, .. }) => Ok(Expected::AnyEnd),
         Err(error) => Err(error).context("cancel an order"),
     }
+}
+
+/// How many orders come in at this rate, at least one.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive, and the number far below 2^63")]
+pub fn orders_in(orders_per_s: f64, duration: Duration) -> u64 {
+    (orders_per_s * duration.as_secs_f64()).round().max(1.0) as u64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a number of orders is far below 2^53")]

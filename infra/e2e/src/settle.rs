@@ -10,6 +10,7 @@ use local_stack::StackInfo;
 use tokio::time::Instant;
 
 use crate::eventually::{eventually, patiently};
+use crate::log_server;
 use crate::shop::Shop;
 
 /// How long a system may need to come to rest. What a killed reactor had in hand is handed out again after 30 s.
@@ -20,8 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Waits until every durable consumer of the log has acknowledged all of it, every read model has all of it, and no event was
 /// appended meanwhile. Returns the position of the last event.
 pub async fn settle(info: &StackInfo, shop: &Shop) -> anyhow::Result<u64> {
-    let client = async_nats::connect(&info.nats).await.context("connect to NATS")?;
-    let jetstream = jetstream::new(client);
+    let jetstream = log_server::connect(info).await?;
     let mut last_seen = String::new();
     let mut last_told = Instant::now();
     let settled = eventually("the system comes to rest", SETTLE_DEADLINE, async || {

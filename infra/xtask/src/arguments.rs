@@ -21,6 +21,8 @@ pub(crate) enum Task {
     Down(Down),
     /// Run the checks of `tidy` and all tests
     Test(Test),
+    /// Let everything go wrong under load, at random, and check the invariants afterwards
+    Chaos(Chaos),
     /// Measure, on servers of its own, each figure together with its limit
     Bench(Bench),
     /// Check what a machine can check: dependency rules, golden files, documented commands, formatting, lints
@@ -35,6 +37,28 @@ pub(crate) struct Demo {
     /// Orders per second; as fast as possible when left out
     #[arg(long, value_parser = rate, value_name = "R")]
     pub(crate) rate: Option<f64>,
+    /// Print the result as one JSON object, on the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chaos {
+    /// For how long things go wrong
+    #[arg(long, default_value_t = 5.0, value_parser = minutes, value_name = "M")]
+    pub(crate) minutes: f64,
+    /// Which things go wrong: the same for the same seed; another one each time when left out
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+    /// Orders per second
+    #[arg(long, default_value_t = 50.0, value_parser = rate, value_name = "R")]
+    pub(crate) rate: f64,
+    /// How many NATS servers have the log: 1, or 3 that replicate it between them
+    #[arg(long, default_value_t = 1, value_parser = replicas, value_name = "N")]
+    pub(crate) replicas: u8,
+    /// Let only that go wrong which has this word in its name, such as `kill`, `nats`, or `gateway`; may be given several times
+    #[arg(long, value_name = "WORD")]
+    pub(crate) only: Vec<String>,
     /// Print the result as one JSON object, on the last line of standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -101,6 +125,19 @@ pub(crate) struct Bench {
 fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("orders per second must be more than 0".to_owned()) }
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=1_440.0).contains(&minutes) { Ok(minutes) } else { Err("minutes must be between 0.1 and 1440".to_owned()) }
+}
+
+fn replicas(text: &str) -> Result<u8, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("replicas must be 1 or 3".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -19,16 +19,22 @@ mod trial;
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use e2e::{invariants, shop::Shop};
+use e2e::{
+    invariants,
+    outage::{self, Plan},
+    shop::Shop,
+};
 use local_stack::stack::{Stack, StackOptions};
 use tokio::task::block_in_place;
 
 use crate::{Options, Row, workplace::Workplace};
 use trial::Trial;
 
-/// All cases. The second takes a quarter of an hour, and is measured only when it is asked for.
-pub const CASES: [&str; 2] = [SUSTAINED, MEMORY];
+/// All cases. Those after the first take long, and are measured only when they are asked for.
+pub const CASES: [&str; 3] = [SUSTAINED, MEMORY, OUTAGE];
 const SUSTAINED: &str = "sustained";
+/// Two minutes without a payment gateway at 200 orders/s: how fast what has queued is worked off, against the rate at which it came.
+const OUTAGE: &str = "outage";
 const MEMORY: &str = "memory";
 
 /// How long 99 of 100 orders may take from the POST to CONFIRMED.
@@ -39,6 +45,10 @@ const RUN: Duration = Duration::from_mins(1);
 const TRIAL: Duration = Duration::from_secs(15);
 /// Before anything counts: connections are made, caches filled, code paged in.
 const WARM_UP: Duration = Duration::from_secs(5);
+/// Orders per second while the gateway is down, for how long it is, and for how long they come before and after.
+const OUTAGE_RATE: f64 = 200.0;
+const OUTAGE_LENGTH: Duration = Duration::from_mins(2);
+const OUTAGE_MARGIN: Duration = Duration::from_secs(20);
 /// Orders per second: where the search begins, and how it goes on.
 const FIRST_RATE: f64 = 700.0;
 const STEP_UP: f64 = 1.25;
@@ -58,7 +68,26 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
     if options.names(MEMORY) {
         rows.push(on_fresh_stack(workplace, async |stack| memory::run(options, stack).await).await?);
     }
+    if options.names(OUTAGE) {
+        rows.push(on_fresh_stack(workplace, async |stack| without_gateway(options, stack).await).await?);
+    }
     Ok(rows)
+}
+
+async fn without_gateway(options: &Options, stack: &Stack) -> anyhow::Result<Row> {
+    let shortened = if options.quick { 10 } else { 1 };
+    let plan = Plan {
+        orders_per_s: options.rate.unwrap_or(OUTAGE_RATE),
+        before_and_after: OUTAGE_MARGIN / shortened,
+        outage: OUTAGE_LENGTH / shortened,
+    };
+    let shop = Shop::new(stack.info())?;
+    let outcome = outage::run(stack, &shop, "outage", &plan).await?;
+    eprintln!("{outcome}");
+    let report = invariants::check(stack, &shop).await.context("check the invariants")?;
+    report.ensure_none_violated()?;
+    eprintln!("all invariants hold over {} orders", report.orders);
+    Ok(Row::new(OUTAGE, "orders/s", &[outcome.drain_rate(&plan)]).against(&[plan.orders_per_s]))
 }
 
 /// Starts a stack with an empty log for this work, and takes it down again.

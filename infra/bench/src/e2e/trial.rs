@@ -38,7 +38,7 @@ pub(super) struct Trial {
 impl Trial {
     /// Places orders at `rate` per second for `duration`, and waits for their ends.
     pub(super) async fn run(stack: &Stack, shop: &Shop, number: u64, rate: f64, duration: Duration) -> anyhow::Result<Self> {
-        let workload = Workload::new(&format!("bench{number}"), SEED + number, orders_in(rate, duration));
+        let workload = Workload::new(&format!("bench{number}"), SEED + number, load::orders_in(rate, duration));
         load::receive_stock(shop, &workload).await?;
         let before = processes::usage(stack.info())?;
         let counters = Arc::new(Counters::default());
@@ -134,11 +134,6 @@ async fn sample(counters: &Counters, duration: Duration) -> (f64, f64) {
 
 fn average(samples: &[f64]) -> f64 {
     if samples.is_empty() { 0.0 } else { samples.iter().sum::<f64>() / as_f64(samples.len() as u64) }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive, and the number far below 2^63")]
-fn orders_in(rate: f64, duration: Duration) -> u64 {
-    (rate * duration.as_secs_f64()).round().max(1.0) as u64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a number of orders is far below 2^53")]

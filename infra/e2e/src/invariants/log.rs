@@ -148,7 +148,7 @@ impl LogFold {
                         order.refunded.push(refunded.amount.minor_units);
                         self.told_of.push(metadata.event_id);
                     }
-                    PaymentEvent::Declined(_) => {}
+                    PaymentEvent::Declined(_) | PaymentEvent::GivenUp(_) => {}
                 }
                 order.payment.evolve(&decoded);
                 order.view.update(&envelope::<Payment>(position, event)?);

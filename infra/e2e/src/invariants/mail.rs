@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
-use async_nats::jetstream;
 use domain::NotificationId;
 use domain::notification::Notification;
 use event_store::DEAD_LETTER_STREAM;
+use local_stack::StackInfo;
 
 use super::log::LogFold;
 use super::violations::Violations;
+use crate::log_server;
 
 /// The one channel.
 const CHANNEL: &str = "email";
@@ -49,9 +50,8 @@ pub(super) fn check(log: &LogFold, folder: &Path, violations: &mut Violations) -
 }
 
 /// No reactor has put an event aside.
-pub(super) async fn check_dead_letters(nats_url: &str, violations: &mut Violations) -> anyhow::Result<()> {
-    let client = async_nats::connect(nats_url).await.context("connect to NATS")?;
-    let stream = jetstream::new(client).get_stream(DEAD_LETTER_STREAM).await.context("look at the dead letters")?;
+pub(super) async fn check_dead_letters(info: &StackInfo, violations: &mut Violations) -> anyhow::Result<()> {
+    let stream = log_server::connect(info).await?.get_stream(DEAD_LETTER_STREAM).await.context("look at the dead letters")?;
     let letters = stream.cached_info().state.messages;
     violations.require(letters == 0, "dead letters", || format!("there are {letters}"));
     Ok(())

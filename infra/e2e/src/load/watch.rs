@@ -23,8 +23,6 @@ const PATIENCE: f64 = 0.75;
 const LATELY_WEIGHT: f64 = 0.02;
 /// Whoever was looked up in vain is looked up again after this time.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// How long nothing at all may come to an end before something must be wrong.
-const STALL_DEADLINE: Duration = Duration::from_mins(2);
 
 /// The orders on their way.
 pub(super) struct Watch {
@@ -32,6 +30,8 @@ pub(super) struct Watch {
     /// A permit for each order that may be placed before another one comes to its end.
     room: Semaphore,
     counters: Arc<Counters>,
+    /// How long nothing at all may come to an end before something must be wrong.
+    stall_after: Duration,
 }
 
 #[derive(Default)]
@@ -87,8 +87,8 @@ impl Expected {
 
 impl Watch {
     /// At most `unsettled_max` orders are on their way at the same time.
-    pub(super) fn new(counters: Arc<Counters>, unsettled_max: usize) -> Self {
-        Self { state: Mutex::default(), room: Semaphore::new(unsettled_max), counters }
+    pub(super) fn new(counters: Arc<Counters>, unsettled_max: usize, stall_after: Duration) -> Self {
+        Self { state: Mutex::default(), room: Semaphore::new(unsettled_max), counters, stall_after }
     }
 
     /// Waits until one more order may be placed.
@@ -150,9 +150,9 @@ impl Watch {
                 ended.extend(news);
             }
             ensure!(
-                last_news.elapsed() < STALL_DEADLINE,
+                last_news.elapsed() < self.stall_after,
                 "within {} s no order came to its end, and these wait for it: {}",
-                STALL_DEADLINE.as_secs(),
+                self.stall_after.as_secs(),
                 self.state().examples()
             );
             sleep(pause).await;

@@ -9,6 +9,8 @@ mod idempotency;
 mod scarcity;
 
 mod cancellation;
+mod chaos;
+mod deadlines;
 mod gateway_outage;
 
 mod drain;
@@ -18,3 +20,4 @@ mod replay;
 mod start;
 
 mod cloudevents;
+mod interop;

@@ -21,8 +21,8 @@ const KILLS: u64 = 10;
 /// A replay is killed within this time; less where that is enough for all of it.
 const KILLED_WITHIN_MS: u64 = 1_500;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_is_killed_again_and_again_completes_and_agrees_with_the_log() {
+/// A stack whose services are stopped, and the last position of its log.
+async fn with_a_long_log() -> (Running, u64) {
     let mut running = Running::start();
     for service in SERVICES {
         running.stop(service);
@@ -30,6 +30,12 @@ async fn a_replay_that_is_killed_again_and_again_completes_and_agrees_with_the_l
     let store = JetStreamEventStore::connect(&running.info().nats, "test").await.unwrap();
     store.wait_until_ready(|_| {}).await;
     let end = history::write(&store, EVENTS).await.unwrap();
+    (running, end)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_is_killed_again_and_again_completes_and_agrees_with_the_log() {
+    let (running, end) = with_a_long_log().await;
 
     let replay = |arguments: &[&str]| -> Command {
         let mut command = running.stack().command("projectors").unwrap();
@@ -70,13 +76,7 @@ const QUERIES_PER_S: f64 = 50.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_query_fails_or_sees_less_than_before_while_replays_swap_under_load() {
-    let mut running = Running::start();
-    for service in SERVICES {
-        running.stop(service);
-    }
-    let store = JetStreamEventStore::connect(&running.info().nats, "test").await.unwrap();
-    store.wait_until_ready(|_| {}).await;
-    history::write(&store, EVENTS).await.unwrap();
+    let (mut running, _) = with_a_long_log().await;
     for service in SERVICES {
         running.start_again(service);
     }

@@ -35,8 +35,14 @@ impl Running {
 
     /// Starts one.
     pub(crate) fn start_with(durability: Durability) -> Self {
+        Self::start_as(|options| options.durability = durability)
+    }
+
+    /// Starts one whose acknowledged appends survive the death of any process, after `change` has changed what it is started with.
+    pub(crate) fn start_as(change: impl FnOnce(&mut StackOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = StackOptions { durability, ..StackOptions::new(folder.path().join("stack")) };
+        let mut options = StackOptions { durability: Durability::PageCache, ..StackOptions::new(folder.path().join("stack")) };
+        change(&mut options);
         let stack = block_in_place(|| Stack::start(options, |_| {})).unwrap_or_else(|error| panic!("no stack: {error:#}"));
         let shop = Shop::new(stack.info()).unwrap();
         Self { stack: Some(stack), shop, folder }

@@ -1,0 +1,320 @@
+//! `cargo xtask chaos`: everything goes wrong under a steady load, and then the books have to balance.
+//!
+//! At random, and the same for the same seed: processes are killed and frozen (NATS and Postgres too), the network between a service and
+//! NATS or Postgres is reset or falls silent, the payment gateway is down, fails, is slow, or loses answers after it has charged. One thing
+//! happens to processes at a time, and beside it one to the network or the gateway. Afterwards everything is started and whole again, every
+//! order has to come to its end, and all invariants of DESIGN §13 are checked, against the gateway's own ledger.
+
+mod gaps;
+mod proxy;
+mod schedule;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use comfy_table::{Table, presets};
+use event_store::TIMER_STREAM;
+use futures::TryStreamExt as _;
+use local_stack::StackInfo;
+use local_stack::stack::{NATS, NATS_CLUSTER, SERVICES, Stack};
+use serde::Serialize;
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep};
+
+use crate::eventually::eventually;
+use crate::invariants::{self, Report};
+use crate::latency::{Latencies, Percentiles};
+use crate::load::{self, Counters, Load};
+use crate::log_server;
+use crate::shop::Shop;
+use crate::workload::Workload;
+use gaps::Span;
+use proxy::{Network, Proxy};
+use schedule::{Fault, LOG_FOLLOWER, LOG_LEADER, Planned, WIRES, Wire};
+
+/// When the charge of an order that was called off is looked for again: once each fault that the gateway may have had is over. It may charge
+/// while nobody hears of it, and its search may not know yet.
+const CHARGE_CHECKS_S: &str = "5,20";
+/// How long it may take until the last of them was made.
+const CHARGE_CHECKS_DEADLINE: Duration = Duration::from_mins(2);
+/// How long nothing may come to an end: much longer than any fault lasts.
+const STALL_AFTER: Duration = Duration::from_mins(4);
+/// How long the log may be without a leader.
+const LEADER_DEADLINE: Duration = Duration::from_mins(1);
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// For how long things go wrong.
+    pub duration: Duration,
+    /// Which things.
+    pub seed: u64,
+    /// Orders per second.
+    pub orders_per_s: f64,
+    /// Of all that would go wrong, only what has one of these words in its name, at the same times; all of it when left empty.
+    pub only: &'a [String],
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// How many servers had the log.
+    pub replicas: usize,
+    /// How often each thing went wrong.
+    pub faults: BTreeMap<String, u64>,
+    /// From when an order should have been placed to its 2xx.
+    pub place_ms: Percentiles,
+    /// The longest time in which no order was acknowledged, in milliseconds.
+    pub longest_gap_ms: u64,
+    /// The longest of those that met each fault. Two things go wrong at a time, so it may be the other's doing.
+    pub longest_gap_by_fault_ms: BTreeMap<String, u64>,
+    /// What was found afterwards.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+impl Outcome {
+    /// How often something went wrong.
+    pub fn fault_count(&self) -> u64 {
+        self.faults.values().sum()
+    }
+
+    /// Fails with all violations, if there are any.
+    pub fn ensure_none_violated(&self) -> anyhow::Result<()> {
+        self.report.ensure_none_violated().with_context(|| format!("seed {}", self.seed))
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_FULL_CONDENSED);
+        table.set_header(["what", "how often", "longest time without a 2xx meanwhile"]);
+        for (fault, count) in &self.faults {
+            let gap_ms = self.longest_gap_by_fault_ms.get(fault).copied().unwrap_or_default();
+            table.add_row([fault.clone(), count.to_string(), format!("{gap_ms} ms")]);
+        }
+        table.add_row(["faults in all".to_owned(), self.fault_count().to_string(), format!("{} ms", self.longest_gap_ms)]);
+        let Report { orders, confirmed, rejected, cancelled, lost, duplicated, oversold, audit_verified, violations, .. } =
+            &self.report;
+        table.add_row(["orders".to_owned(), orders.to_string()]);
+        table.add_row(["confirmed / rejected / cancelled".to_owned(), format!("{confirmed} / {rejected} / {cancelled}")]);
+        table.add_row(["lost / duplicated / oversold".to_owned(), format!("{lost} / {duplicated} / {oversold}")]);
+        table.add_row(["to the 2xx, p50 / p99".to_owned(), format!("{} / {} ms", self.place_ms.p50, self.place_ms.p99)]);
+        table.add_row(["audit root verified".to_owned(), audit_verified.to_string()]);
+        table.add_row(["violated invariants".to_owned(), violations.len().to_string()]);
+        write!(f, "seed {}, the log on {} of {}\n{table}", self.seed, self.replicas, self.replicas)
+    }
+}
+
+/// Lets things go wrong on `stack`, whose log must be empty, and tells `on_fault` of each.
+///
+/// Fails if something could not be started again, an order did not come to its end, or the invariants could not be checked; what is violated
+/// is in the outcome.
+pub async fn run(stack: &mut Stack, options: Options<'_>, mut on_fault: impl FnMut(&str)) -> anyhow::Result<Outcome> {
+    let replicas = event_store::servers(&stack.info().nats).len();
+    let wires = put_proxies_between(stack).await?;
+    let shop = Shop::new(stack.info())?;
+    let orders = load::orders_in(options.orders_per_s, options.duration);
+    let workload = Workload::new(&format!("chaos-{}", options.seed), options.seed, orders);
+    load::receive_stock(&shop, &workload).await?;
+    let counters = Arc::<Counters>::default();
+    let load = Load {
+        rate: Some(options.orders_per_s),
+        ships: true,
+        stall_after: Some(STALL_AFTER),
+        counters: counters.clone(),
+        ..Load::default()
+    };
+    let placing = {
+        let (shop, workload) = (shop.clone(), workload.clone());
+        tokio::spawn(async move { load::run(&shop, &workload, &load).await })
+    };
+    let watching = tokio::spawn(gaps::watch(counters.clone(), orders, STALL_AFTER));
+    let (to_processes, to_surroundings) = schedule::schedule(options.seed, options.duration, replicas > 1);
+    let is_wanted = |fault: &Fault| {
+        let name = fault.to_string();
+        options.only.is_empty() || options.only.iter().any(|word| name.contains(word.as_str()))
+    };
+    let surroundings = tokio::spawn({
+        let (shop, wires) = (shop.clone(), wires.clone());
+        let to_surroundings: Vec<_> = to_surroundings.into_iter().map(|planned| (is_wanted(&planned.fault), planned)).collect();
+        async move {
+            let mut done = Vec::new();
+            for (is_wanted, planned) in to_surroundings {
+                sleep(planned.after).await;
+                let began = Instant::now();
+                if is_wanted {
+                    disturb(&shop, &wires, &planned).await?;
+                    done.push((planned.fault.to_string(), Span { began, ended: Instant::now() }));
+                } else {
+                    sleep(planned.lasts).await;
+                }
+            }
+            anyhow::Ok(done)
+        }
+    });
+    let mut done = Vec::new();
+    for planned in &to_processes {
+        sleep(planned.after).await;
+        if !is_wanted(&planned.fault) {
+            sleep(planned.lasts).await;
+            continue;
+        }
+        on_fault(&planned.fault.to_string());
+        let began = Instant::now();
+        afflict(stack, planned).await?;
+        done.push((planned.fault.to_string(), Span { began, ended: Instant::now() }));
+        // All orders have come to their ends before the last fault; or the load has failed, and says why below.
+        if placing.is_finished() {
+            break;
+        }
+    }
+    done.extend(surroundings.await.context("disturb the network and the gateway")??);
+    shop.set_gateway_faults(&serde_json::json!({})).await?;
+    for name in SERVICES {
+        block_in_place(|| stack.wait_until_ready(name))?;
+    }
+    let placed = placing.await.context("place orders")??;
+    let gaps = watching.await.context("look at the acknowledged orders")?;
+    until_charges_are_checked(stack.info()).await?;
+    let report = invariants::check(stack, &shop).await?;
+    let mut faults: BTreeMap<String, u64> = BTreeMap::new();
+    for (fault, _) in &done {
+        *faults.entry(fault.clone()).or_default() += 1;
+    }
+    Ok(Outcome {
+        seed: options.seed,
+        replicas,
+        faults,
+        place_ms: Latencies::new(placed.orders.iter().map(|order| order.placed_after)).percentiles(),
+        longest_gap_ms: gaps::longest_ms(gaps.iter().copied()),
+        longest_gap_by_fault_ms: gaps::longest_by_fault_ms(&gaps, &done),
+        report,
+    })
+}
+
+/// Has the services speak to their servers through wires that can be cut, in the order of [`WIRES`]; where the log has several servers, a
+/// wire is the ways to all of them.
+async fn put_proxies_between(stack: &mut Stack) -> anyhow::Result<Vec<Vec<Proxy>>> {
+    let mut wires = Vec::with_capacity(WIRES.len());
+    for Wire { service, server } in WIRES {
+        let (setting, urls) = match server {
+            NATS => ("NATS_URL", stack.info().nats.clone()),
+            _ => ("DATABASE_URL", stack.info().database.clone()),
+        };
+        let (mut proxies, mut urls_of_proxies) = (Vec::new(), Vec::new());
+        for url in event_store::servers(&urls) {
+            let address = address_of(url).with_context(|| format!("find the address in the URL of {server}"))?;
+            let proxy = Proxy::to(address.to_owned()).await?;
+            urls_of_proxies.push(url.replace(address, &proxy.address().to_string()));
+            proxies.push(proxy);
+        }
+        stack.set(service, setting, urls_of_proxies.join(","))?;
+        wires.push(proxies);
+    }
+    stack.set("reactors", "CHARGE_CHECKS_S", CHARGE_CHECKS_S.to_owned())?;
+    for service in SERVICES {
+        block_in_place(|| {
+            stack.stop(service)?;
+            stack.start_again(service)
+        })?;
+    }
+    Ok(wires)
+}
+
+/// `scheme://user:password@address/path`.
+fn address_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    rest.split(['/', '?']).next().filter(|address| address.contains(':'))
+}
+
+/// Does something to a process, and undoes it.
+async fn afflict(stack: &mut Stack, planned: &Planned) -> anyhow::Result<()> {
+    match planned.fault {
+        Fault::Kill(name) => {
+            let name = process(stack.info(), name).await?;
+            block_in_place(|| stack.kill(name))?;
+            sleep(planned.lasts).await;
+            block_in_place(|| stack.spawn(name))
+        }
+        Fault::Freeze(name) => {
+            let name = process(stack.info(), name).await?;
+            stack.freeze(name)?;
+            sleep(planned.lasts).await;
+            stack.thaw(name)
+        }
+        Fault::Cut(..) | Fault::Gateway(_) => Ok(()),
+    }
+}
+
+/// Which process is meant: of the servers that have the log, the one that leads at this moment, or one that does not.
+async fn process(info: &StackInfo, name: &'static str) -> anyhow::Result<&'static str> {
+    if name != LOG_LEADER && name != LOG_FOLLOWER {
+        return Ok(name);
+    }
+    let jetstream = log_server::connect(info).await?;
+    eventually("the log has a leader", LEADER_DEADLINE, async || {
+        // Without a leader there may be no answer either.
+        let cluster = log_server::cluster(&jetstream).await.ok().flatten();
+        let leader = cluster.and_then(|cluster| cluster.leader);
+        let of_leader = |server: &&'static str| leader.as_deref() == Some(*server);
+        Ok(match name {
+            LOG_LEADER => NATS_CLUSTER.into_iter().find(|server| of_leader(server)),
+            _ => leader.as_ref().and_then(|_| NATS_CLUSTER.into_iter().find(|server| !of_leader(server))),
+        })
+    })
+    .await
+}
+
+/// Does something to the network or the gateway, and undoes it.
+async fn disturb(shop: &Shop, wires: &[Vec<Proxy>], planned: &Planned) -> anyhow::Result<()> {
+    match &planned.fault {
+        Fault::Cut(wire, network) => {
+            wires[*wire].iter().for_each(|proxy| proxy.set(*network));
+            sleep(planned.lasts).await;
+            wires[*wire].iter().for_each(|proxy| proxy.set(Network::Whole));
+        }
+        Fault::Gateway(trouble) => {
+            shop.set_gateway_faults(&trouble.settings()).await?;
+            sleep(planned.lasts).await;
+            shop.set_gateway_faults(&serde_json::json!({})).await?;
+        }
+        Fault::Kill(_) | Fault::Freeze(_) => {}
+    }
+    Ok(())
+}
+
+/// Waits until no charge is to be looked for any more.
+async fn until_charges_are_checked(info: &StackInfo) -> anyhow::Result<()> {
+    let jetstream = log_server::connect(info).await?;
+    eventually("the last charges are looked for", CHARGE_CHECKS_DEADLINE, async || {
+        let stream = jetstream.get_stream(TIMER_STREAM).await.context("look at the timers")?;
+        let mut subjects = stream.info_with_subjects("timers.>").await.context("list the timers")?;
+        while let Some((subject, _)) = subjects.try_next().await.context("list the timers")? {
+            if subject.contains("find-charge") {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address_of;
+
+    #[test]
+    fn an_address_is_found_in_every_url() {
+        assert_eq!(address_of("nats://127.0.0.1:4222"), Some("127.0.0.1:4222"));
+        assert_eq!(address_of("postgres://contrail:a@b@127.0.0.1:5432/contrail?x=y"), Some("127.0.0.1:5432"));
+        assert_eq!(address_of("postgres:///contrail"), None);
+    }
+}

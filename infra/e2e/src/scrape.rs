@@ -1,0 +1,27 @@
+//! What a service says of itself on `/metrics`.
+
+use anyhow::Context as _;
+
+/// One look at the metrics of a service.
+#[derive(Clone, Debug)]
+pub struct Scrape(String);
+
+impl Scrape {
+    /// Asks the service at `base` for its metrics.
+    pub async fn of(base: &str) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder().no_proxy().build().context("set up the HTTP client")?;
+        let answer = client.get(format!("{base}/metrics")).send().await.context("ask for metrics")?;
+        Ok(Self(answer.error_for_status().context("ask for metrics")?.text().await.context("read metrics")?))
+    }
+
+    /// The value of a series, named with its labels as it is printed: `up{job="x"}`. `None` if there is no such series.
+    pub fn value(&self, series: &str) -> Option<f64> {
+        let mut values = self.0.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        values.find_map(|value| value.split(' ').next()?.parse().ok())
+    }
+
+    /// How often the circuit breaker of an outside system has entered a phase, by the reactors' metrics.
+    pub fn breaker_changes(&self, system: &str, phase: &str) -> Option<f64> {
+        self.value(&format!("contrail_breaker_changes_total{{system=\"{system}\",phase=\"{phase}\"}}"))
+    }
+}
