@@ -1,10 +1,13 @@
 //! What a reactor gave up on, with all that somebody needs to put it right.
 
-use std::{collections::BTreeMap, error::Error};
+use std::{collections::BTreeMap, error::Error, fmt, time::Duration};
 
 use async_nats::{
     HeaderMap, header,
-    jetstream::{consumer::pull, stream::DeleteMessageErrorKind},
+    jetstream::{
+        consumer::{AckPolicy, PullConsumer, pull},
+        stream::DeleteMessageErrorKind,
+    },
 };
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -12,12 +15,15 @@ use time::OffsetDateTime;
 
 use crate::{
     AppendError, JetStreamEventStore, ReadError,
-    connection::REQUEST_TIMEOUT,
     wire::{DEAD_LETTER_STREAM, DEAD_LETTER_SUBJECTS},
 };
 
 /// JetStream's code for a sequence that has no message (any more).
 const SEQUENCE_NOT_FOUND: u64 = 10_043;
+/// Letters that are asked for at a time.
+const LISTED_AT_ONCE: usize = 256;
+/// When the server forgets a consumer whose user has died amid a list.
+const LISTING_LIFETIME: Duration = Duration::from_secs(30);
 
 /// One event that one reactor could not handle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,31 +104,18 @@ impl JetStreamEventStore {
     /// Every dead letter, in the order of their positions.
     pub async fn dead_letters(&self) -> Result<Vec<KeptLetter>, ReadError> {
         let stream = self.connection.jetstream.get_stream_no_info(DEAD_LETTER_STREAM).await.map_err(unavailable)?;
-        let config = pull::OrderedConfig { filter_subject: DEAD_LETTER_SUBJECTS.to_owned(), ..pull::OrderedConfig::default() };
-        let mut consumer = stream.create_consumer(config).await.map_err(unavailable)?;
-        let mut pending = consumer.info().await.map_err(unavailable)?.num_pending;
-        let mut messages = consumer.messages().await.map_err(unavailable)?;
-        let mut letters: BTreeMap<(u64, String), KeptLetter> = BTreeMap::new();
-        while pending > 0 {
-            // Somebody may have removed what was counted.
-            let Ok(Some(message)) = tokio::time::timeout(REQUEST_TIMEOUT, messages.next()).await else { break };
-            let message = message.map_err(unavailable)?;
-            let Ok(info) = message.info() else { break };
-            let sequence = info.stream_sequence;
-            pending = info.pending;
-            let letter: DeadLetter = match serde_json::from_slice(&message.payload) {
-                Ok(letter) => letter,
-                Err(error) => {
-                    tracing::warn!(sequence, "a dead letter cannot be read: {error}");
-                    continue;
-                }
-            };
-            let earlier = letters.remove(&(letter.position, letter.reactor.clone()));
-            let mut sequences = earlier.map(|kept| kept.sequences).unwrap_or_default();
-            sequences.push(sequence);
-            letters.insert((letter.position, letter.reactor.clone()), KeptLetter { letter, sequences });
-        }
-        Ok(letters.into_values().collect())
+        let config = pull::Config {
+            filter_subject: DEAD_LETTER_SUBJECTS.to_owned(),
+            ack_policy: AckPolicy::None,
+            memory_storage: true,
+            inactive_threshold: LISTING_LIFETIME,
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(unavailable)?;
+        let letters = list(&consumer).await;
+        // Whoever lists them again and again does not leave a heap of consumers. Where this fails, the server removes it by itself.
+        let _ = stream.delete_consumer(&consumer.cached_info().name).await;
+        letters
     }
 
     /// How many messages each reactor's dead letters are.
@@ -180,11 +173,44 @@ impl JetStreamEventStore {
     }
 }
 
+/// What the consumer hands out, each letter once.
+async fn list(consumer: &PullConsumer) -> Result<Vec<KeptLetter>, ReadError> {
+    let mut letters: BTreeMap<(u64, String), KeptLetter> = BTreeMap::new();
+    let mut pending = consumer.cached_info().num_pending;
+    while pending > 0 {
+        let batch = consumer.fetch().max_messages(LISTED_AT_ONCE).messages();
+        let mut batch = batch.await.map_err(unavailable)?;
+        let mut is_empty = true;
+        while let Some(message) = batch.next().await {
+            let message = message.map_err(unavailable)?;
+            let info = message.info().map_err(unavailable)?;
+            let sequence = info.stream_sequence;
+            (pending, is_empty) = (info.pending, false);
+            let letter: DeadLetter = match serde_json::from_slice(&message.payload) {
+                Ok(letter) => letter,
+                Err(error) => {
+                    tracing::warn!(sequence, "a dead letter cannot be read: {error}");
+                    continue;
+                }
+            };
+            let earlier = letters.remove(&(letter.position, letter.reactor.clone()));
+            let mut sequences = earlier.map(|kept| kept.sequences).unwrap_or_default();
+            sequences.push(sequence);
+            letters.insert((letter.position, letter.reactor.clone()), KeptLetter { letter, sequences });
+        }
+        // Somebody may have removed what was counted.
+        if is_empty {
+            break;
+        }
+    }
+    Ok(letters.into_values().collect())
+}
+
 fn is_gone(kind: DeleteMessageErrorKind) -> bool {
     matches!(kind, DeleteMessageErrorKind::JetStream(error) if error.error_code().0 == SEQUENCE_NOT_FOUND)
 }
 
-fn unavailable(error: impl Error) -> ReadError {
+fn unavailable(error: impl fmt::Display) -> ReadError {
     ReadError::Unavailable(error.to_string())
 }
 

@@ -136,6 +136,26 @@ async fn an_event_that_a_reactor_has_let_go_is_handled_when_it_is_redriven() {
 }
 
 #[tokio::test]
+async fn a_customer_who_was_not_told_is_told_when_it_is_redriven() {
+    let (shop, gateway) = tokio::join!(Shop::open(), Gateway::open());
+    let folder = tempfile::tempdir().unwrap();
+    shop.receive("TEA", 10).await;
+    let _others = [running::allocator(&shop.store), running::payments(&shop.store, gateway.adapter())];
+    let order = shop.place("o", ONE_TEA).await;
+    let mut trail = Trail::of(&shop.store);
+    trail.until("it is confirmed", |trail| trail.status(order) == Some(OrderStatus::Confirmed)).await;
+    // As if an older build had given it up.
+    shop.acknowledge_all("notifications", &["order", "payment"], Sharing::All).await;
+    shop.store.put_dead_letter(&letter("notifications", trail.positions_of("order.confirmed")[0])).await.unwrap();
+    let _notifications = running::notifications(&shop.store, folder.path());
+    let redriven = async || (dead_letters(&shop, &["redrive", "--all"]).await.1 == 0).then_some(());
+    eventually("the notifications listen", redriven).await;
+    trail.until("its customer is told", |trail| trail.notifications.len() == 1).await;
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    assert_eq!(dead_letters(&shop, &["list"]).await.0, json!({ "dead_letters": [] }));
+}
+
+#[tokio::test]
 async fn what_failed_until_its_outside_system_was_mended_succeeds_when_redriven() {
     let shop = Shop::open().await;
     let budget = RetryBudget { failures: 1, time: std::time::Duration::ZERO };

@@ -7,9 +7,12 @@ use domain::{
     order::{Cause, OrderStatus},
     payment::PaymentStatus,
 };
+use event_store::Sharing;
 use payment_simulator::{Faults, Latency};
+use reactors::dead_letters::{self, Selection, Verdict};
 
 use crate::{
+    dead_letters::letter,
     eventually,
     gateway::Gateway,
     running,
@@ -147,4 +150,26 @@ async fn two_instances_call_each_order_off_once_also_when_one_of_them_dies() {
     trail.until("all are called off", |trail| trail.all_are(&orders, OrderStatus::Cancelled)).await;
     trail.until("their stock is free", |trail| trail.stock("TEA").reserved == 0).await;
     assert_eq!(trail.positions_of("order.cancelled").len(), 60);
+}
+
+#[tokio::test]
+async fn a_deadline_that_was_given_up_is_met_when_it_is_redriven() {
+    let (shop, mut trail) = open().await;
+    let _allocator = running::allocator_with_window(&shop.store, WINDOW);
+    let order = shop.place("o", ONE_TEA).await;
+    trail.until("it is reserved", |trail| trail.status(order) == Some(OrderStatus::Reserved)).await;
+    // As if an older build had given it up: no timer is set.
+    shop.acknowledge_all("deadlines", &["order"], Sharing::OneActive).await;
+    shop.store.put_dead_letter(&letter("deadlines", trail.positions_of("order.stock_reserved")[0])).await.unwrap();
+    let _deadlines = running::deadlines(&shop.store);
+    let redriven = async || {
+        let letters = dead_letters::select(&shop.store, &Selection::default()).await.unwrap();
+        dead_letters::redrive(&shop.store, &letters).await.unwrap().pop().map(|redriven| redriven.outcome)
+    };
+    assert_eq!(redriven().await, Some(Verdict::NotNow), "it is not due yet, or nobody listens yet");
+    let done = async || (redriven().await == Some(Verdict::Done)).then_some(());
+    eventually("it is due", done).await;
+    trail.until("it is called off", |trail| trail.status(order) == Some(OrderStatus::Cancelled)).await;
+    assert_called_off_in_time(&trail, order);
+    assert_eq!(dead_letters::select(&shop.store, &Selection::default()).await.unwrap(), []);
 }

@@ -13,8 +13,12 @@ use axum::{
     response::IntoResponse,
     routing::post,
 };
-use domain::{NotificationId, notification::Notification};
-use reactors::notifications::{WebhookSecrets, Webhooks};
+use domain::{NotificationId, OrderId, notification::Notification};
+use reactors::{
+    RetryBudget,
+    dead_letters::{self, Selection, Verdict},
+    notifications::{WebhookSecrets, Webhooks},
+};
 use ring::hmac;
 use serde_json::Value;
 use telemetry::drain::Drain;
@@ -38,6 +42,8 @@ const SECRET_BYTES: [u8; 24] = [
 struct Receiver {
     received: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
     status: Arc<Mutex<StatusCode>>,
+    /// To whatever holds this text, another status.
+    exception: Arc<Mutex<Option<(String, StatusCode)>>>,
     url: String,
 }
 
@@ -45,7 +51,8 @@ impl Receiver {
     async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hooks?key=of-the-receiver", listener.local_addr().unwrap());
-        let receiver = Self { received: Arc::default(), status: Arc::new(Mutex::new(StatusCode::NO_CONTENT)), url };
+        let status = Arc::new(Mutex::new(StatusCode::NO_CONTENT));
+        let receiver = Self { received: Arc::default(), status, exception: Arc::default(), url };
         let router = Router::new().route("/hooks", post(receive)).with_state(receiver.clone());
         tokio::spawn(telemetry::http::serve(listener, router, Drain::manual()));
         receiver
@@ -67,8 +74,12 @@ impl Receiver {
 }
 
 async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> impl IntoResponse {
+    let text = String::from_utf8_lossy(&body).into_owned();
     receiver.received.lock().unwrap().push((headers, body));
-    *receiver.status.lock().unwrap()
+    match &*receiver.exception.lock().unwrap() {
+        Some((part, status)) if text.contains(part) => *status,
+        _ => *receiver.status.lock().unwrap(),
+    }
 }
 
 /// As the specification says, without a line of ours.
@@ -152,4 +163,37 @@ async fn a_webhook_that_the_receiver_refuses_is_recorded_and_the_next_one_is_tol
     assert_eq!((failed.count(), receiver.received().len()), (1, 2));
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(receiver.received().len(), 2, "what was refused is not sent again");
+}
+
+#[tokio::test]
+async fn a_webhook_that_was_given_up_is_sent_once_the_receiver_is_mended_and_it_is_redriven() {
+    let (shop, receiver, mut dashboard, mut trail) = open().await;
+    dashboard.surroundings.budget = RetryBudget { failures: 2, time: Duration::ZERO };
+    let poison = OrderId::derive("shop", "poison").to_string();
+    *receiver.exception.lock().unwrap() = Some((poison.clone(), StatusCode::INTERNAL_SERVER_ERROR));
+    let _running = receiver.webhooks(&dashboard);
+    shop.known("webhooks").await;
+    assert_eq!(confirmed(&shop, "poison").await, poison);
+    let select = async || dead_letters::select(&shop.store, &Selection::default()).await.unwrap();
+    let mut others = 0;
+    // What others are told shows that it is not the receiver that is away.
+    let given_up = async || {
+        others += 1;
+        confirmed(&shop, &format!("o-{others}")).await;
+        select().await.pop().map(|kept| kept.letter)
+    };
+    let letter = eventually("it is given up", given_up).await;
+    assert_eq!((letter.reactor.as_str(), letter.aggregate_id.as_deref()), ("webhooks", Some(poison.as_str())));
+    assert!(letter.error_chain.concat().contains("500"), "{letter:?}");
+    trail.until("the others are told", |trail| trail.notifications.len() == others).await;
+
+    *receiver.exception.lock().unwrap() = None;
+    let sent_before = receiver.received().len();
+    let outcomes = dead_letters::redrive(&shop.store, &select().await).await.unwrap();
+    assert_eq!((outcomes.len(), outcomes[0].outcome), (1, Verdict::Done));
+    trail.until("it is told, too", |trail| trail.notifications.len() == others + 1).await;
+    let [(headers, body)] = &receiver.received()[sent_before..] else { panic!("it is sent once") };
+    assert_signed(headers, body);
+    assert!(String::from_utf8_lossy(body).contains(&poison));
+    assert_eq!(select().await, []);
 }
