@@ -53,6 +53,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let watch = tokio::spawn(readiness::watch(store.clone(), health.component("nats"), drain.clone()));
 
     let router = api::router(store, health, metrics, drain.clone(), &Limits::default());
-    http::serve(listener, router, drain).await.context("serve HTTP")?;
+    http::serve_and_linger(listener, router, drain, settings.drain_linger).await.context("serve HTTP")?;
     watch.await.context("watch the log")
 }

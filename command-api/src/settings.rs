@@ -1,10 +1,12 @@
 //! What the process is told by flags and environment.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, Subcommand};
 use event_store::CACHE_BYTES;
-use telemetry::settings::{Mistakes, SettingsError, bool_flag, listen_addr, mebibytes, nats_url};
+use telemetry::settings::{
+    DRAIN_LINGER_DEFAULT, Mistakes, SettingsError, bool_flag, drain_linger, listen_addr, mebibytes, nats_url,
+};
 
 /// The command API of Contrail: HTTP in, events out.
 #[derive(Debug, Parser)]
@@ -25,6 +27,9 @@ pub struct Arguments {
     /// MiB that the cache of aggregates may take [default: 64]
     #[arg(long, env = "AGGREGATE_CACHE_MIB")]
     aggregate_cache_mib: Option<String>,
+    /// After SIGTERM: go on answering for so many milliseconds, 10000 at most, until balancers know [default: 1000]
+    #[arg(long, env = "DRAIN_LINGER_MS")]
+    drain_linger_ms: Option<String>,
     #[command(subcommand)]
     task: Option<Task>,
 }
@@ -45,6 +50,8 @@ pub struct Settings {
     pub listen_addr: SocketAddr,
     /// Memory that the cache of aggregates may take.
     pub aggregate_cache_bytes: usize,
+    /// See [`telemetry::http::serve_and_linger`].
+    pub drain_linger: Duration,
 }
 
 impl Arguments {
@@ -59,6 +66,7 @@ impl Arguments {
         let nats_url = mistakes.required("NATS_URL", self.nats_url, nats_url);
         let listen_addr = mistakes.required("LISTEN_ADDR", self.listen_addr, listen_addr);
         let cache_bytes = mistakes.optional("AGGREGATE_CACHE_MIB", self.aggregate_cache_mib, CACHE_BYTES, mebibytes);
+        let drain_linger = mistakes.optional("DRAIN_LINGER_MS", self.drain_linger_ms, DRAIN_LINGER_DEFAULT, drain_linger);
         let has_jwks = self.auth_jwks.is_some_and(|jwks| !jwks.trim().is_empty());
         if has_jwks {
             mistakes.add("AUTH_JWKS: is not supported yet; leave it out and set AUTH_DISABLED=true");
@@ -78,6 +86,7 @@ impl Arguments {
             nats_url: nats_url.expect("finish() refuses a missing setting"),
             listen_addr: listen_addr.expect("finish() refuses a missing setting"),
             aggregate_cache_bytes: cache_bytes,
+            drain_linger,
         })
     }
 }

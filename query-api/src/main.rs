@@ -65,7 +65,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     let listen_addr = settings.listen_addr;
     let listener = TcpListener::bind(listen_addr).await.with_context(|| format!("listen on {listen_addr}"))?;
-    telemetry::http::serve(listener, router, drain).await.context("serve HTTP")
+    telemetry::http::serve_and_linger(listener, router, drain, settings.drain_linger).await.context("serve HTTP")
 }
 
 fn print_schema() -> Exit {

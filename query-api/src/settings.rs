@@ -50,6 +50,9 @@ pub struct Flags {
     /// Database connections for queries at most [default: 16]
     #[arg(long, env = "DATABASE_CONNECTIONS")]
     pub database_connections: Option<String>,
+    /// After SIGTERM: go on answering for so many milliseconds, 10000 at most, until balancers know [default: 1000]
+    #[arg(long, env = "DRAIN_LINGER_MS")]
+    pub drain_linger_ms: Option<String>,
 }
 
 /// Settings that are complete and consistent.
@@ -63,6 +66,8 @@ pub struct Settings {
     pub min_position_wait: Duration,
     /// Database connections for queries at most.
     pub database_connections: u32,
+    /// See [`telemetry::http::serve_and_linger`].
+    pub drain_linger: Duration,
 }
 
 impl Flags {
@@ -89,6 +94,8 @@ impl Flags {
             mistakes.optional("DATABASE_CONNECTIONS", self.database_connections, DATABASE_CONNECTIONS_DEFAULT, |value| {
                 number_within(value, 1, 1_000).and_then(|number| u32::try_from(number).map_err(|error| error.to_string()))
             });
+        let drain_linger =
+            mistakes.optional("DRAIN_LINGER_MS", self.drain_linger_ms, settings::DRAIN_LINGER_DEFAULT, settings::drain_linger);
         mistakes.finish()?;
         let present = "finish() refuses a missing setting";
         Ok(Settings {
@@ -96,6 +103,7 @@ impl Flags {
             listen_addr: listen_addr.expect(present),
             min_position_wait: Duration::from_millis(min_position_wait_ms),
             database_connections,
+            drain_linger,
         })
     }
 }

@@ -7,6 +7,8 @@
 //! * [`onlooker`]: queries all the time, none of which may fail or show less than one before.
 //! * [`replay_under_load`]: rebuilding the read models while both of these go on.
 //! * [`outage`]: orders that keep coming while the payment gateway is down.
+//! * [`balancer`]: what stands before several instances of a service.
+//! * [`rolling_restart`]: every instance is restarted while orders and queries come in.
 //! * [`scrape`]: what a service says of itself on `/metrics`.
 //! * [`settle`]: waiting until nothing moves any more.
 //! * [`invariants`]: DESIGN §13, checked on the log, the gateway's ledger, the read models, the mail and the audit trail.
@@ -29,6 +31,10 @@ pub mod onlooker;
 pub mod replay_under_load;
 
 pub mod outage;
+
+pub mod balancer;
+
+pub mod rolling_restart;
 
 pub mod scrape;
 

@@ -18,7 +18,7 @@ use local_stack::StackInfo;
 pub use commands::{Customer, Line, NewOrder, OrderAnswer, RawAnswer, StockAnswer};
 pub use gateway::{Charge, GatewayLedger, Refund};
 pub use queries::{HistoryEvent, MoneySeen, OrderSeen, ProjectionSeen, StockSeen};
-pub use retry::ShopError;
+pub use retry::{ShopError, VainTries};
 
 /// How long one try may take: a little more than the server's own deadline, after which it answers 503.
 const TRY_TIMEOUT: Duration = Duration::from_secs(12);
@@ -34,6 +34,7 @@ pub struct Shop {
     payment_simulator: String,
     patience: Duration,
     acknowledged: Arc<Mutex<BTreeMap<String, Vec<Acknowledged>>>>,
+    vain: Arc<retry::Vain>,
 }
 
 /// A 2xx answer to a placed order: what the system has promised.
@@ -58,12 +59,18 @@ impl Shop {
             payment_simulator: info.payment_simulator.clone(),
             patience: PATIENCE,
             acknowledged: Arc::default(),
+            vain: Arc::default(),
         })
     }
 
     /// Every acknowledged order by its `Idempotency-Key`: one answer each, unless two tries got different ones.
     pub fn acknowledged(&self) -> BTreeMap<String, Vec<Acknowledged>> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was tried in vain so far, and tried again.
+    pub fn vain_tries(&self) -> VainTries {
+        self.vain.so_far()
     }
 
     fn acknowledge(&self, key: &str, acknowledged: Acknowledged) {

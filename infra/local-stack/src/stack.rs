@@ -15,6 +15,7 @@
 
 mod folder;
 mod info;
+mod instance;
 mod ports;
 mod record;
 mod servers;
@@ -30,6 +31,7 @@ use nix::sys::signal::Signal;
 
 pub use folder::{ensure_not_running, remove_data};
 pub use info::{StackInfo, read_info};
+pub use instance::Instance;
 pub use record::{StackRecord, kill_processes, take_down};
 pub use services::{NATS, NATS_CLUSTER, POSTGRES, SERVICES};
 
@@ -37,7 +39,7 @@ use crate::Durability;
 use crate::nats::NatsServer;
 use crate::postgres::PostgresServer;
 use crate::process::{self, Launch, Lifetime, Process};
-use crate::{checkout, probe};
+use crate::{checkout, port, probe};
 use ports::Ports;
 use services::Environment;
 
@@ -282,23 +284,21 @@ impl Stack {
             return Ok(());
         }
         let port = self.ports.of(name)?;
-        let service = self.service(name)?;
-        let mut last_answer = "no answer".to_owned();
-        let ready = probe::poll(READY_DEADLINE, || {
-            service.ensure_running()?;
-            if let Ok((status, body)) = probe::http_get(port, "/ready") {
-                last_answer = format!("{status} {body}");
-                return Ok((status == 200).then_some(()));
-            }
-            Ok::<_, anyhow::Error>(None)
-        })?;
-        ensure!(
-            ready.is_some(),
-            "{name} was not ready within {} s; its last answer: {last_answer}; the end of its log:\n{}",
-            READY_DEADLINE.as_secs(),
-            service.log_tail()
-        );
-        Ok(())
+        until_ready(self.service(name)?, port)
+    }
+
+    /// Starts one more instance of a service, on a port of its own, and waits until it is ready. It is not part of the stack: nobody
+    /// restarts it, and it dies with the value.
+    pub fn another(&self, name: &str) -> anyhow::Result<Instance> {
+        let name = SERVICES.into_iter().find(|service| *service == name);
+        let name = name.context("there is no service with this name")?;
+        let port = port::free()?;
+        let mut launch = self.launch(name)?;
+        launch.environment.retain(|(setting, _)| setting != "LISTEN_ADDR");
+        launch.environment.push(("LISTEN_ADDR".to_owned(), format!("127.0.0.1:{port}")));
+        launch.log = self.log(&format!("{name}-{port}"));
+        launch.lifetime = Lifetime::Tied;
+        Instance::start(name, launch, port)
     }
 
     /// The processes that have ended although nobody stopped them, each with how it ended.
@@ -465,6 +465,27 @@ fn server(name: &str) -> Option<Server> {
         _ if name == NATS || NATS_CLUSTER.contains(&name) => Some(Server::Nats),
         _ => None,
     }
+}
+
+/// Waits until `/ready` on `port` says 200.
+fn until_ready(service: &mut Process, port: u16) -> anyhow::Result<()> {
+    let mut last_answer = "no answer".to_owned();
+    let ready = probe::poll(READY_DEADLINE, || {
+        service.ensure_running()?;
+        if let Ok((status, body)) = probe::http_get(port, "/ready") {
+            last_answer = format!("{status} {body}");
+            return Ok((status == 200).then_some(()));
+        }
+        Ok::<_, anyhow::Error>(None)
+    })?;
+    ensure!(
+        ready.is_some(),
+        "{} was not ready within {} s; its last answer: {last_answer}; the end of its log:\n{}",
+        service.name(),
+        READY_DEADLINE.as_secs(),
+        service.log_tail()
+    );
+    Ok(())
 }
 
 /// Waits for a service that was told to stop.

@@ -4,17 +4,18 @@ use std::{io, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Request, State},
     http::{
-        HeaderMap, StatusCode,
-        header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE},
+        HeaderMap, HeaderValue, StatusCode, Version,
+        header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE},
     },
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
     serve::ListenerExt,
 };
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::sleep};
 use tracing::{info, warn};
 
 use crate::{
@@ -46,10 +47,42 @@ pub fn operations(health: Health, metrics: Metrics) -> Router {
 /// [`io::ErrorKind::TimedOut`] if requests are still in flight [`DRAIN_DEADLINE`] after the drain has started; they
 /// end with the runtime.
 pub async fn serve(listener: TcpListener, router: Router, drain: Drain) -> io::Result<()> {
-    serve_with_deadline(listener, router, drain, DRAIN_DEADLINE).await
+    let ending = drain.clone();
+    serve_with_deadline(listener, router, drain, async move { ending.started().await }, DRAIN_DEADLINE).await
 }
 
-async fn serve_with_deadline(listener: TcpListener, router: Router, drain: Drain, deadline: Duration) -> io::Result<()> {
+/// As [`serve`], but goes on accepting and answering for `linger` after the drain has started.
+///
+/// A balancer learns only after a while that an instance is not ready any more, and sends it requests until then: they are answered, and not
+/// refused as a closed port would. Meanwhile every answer over HTTP/1 closes its connection, so that the next request goes elsewhere.
+pub async fn serve_and_linger(listener: TcpListener, router: Router, drain: Drain, linger: Duration) -> io::Result<()> {
+    let router = router.layer(middleware::from_fn_with_state(drain.clone(), close_while_draining));
+    let ending = {
+        let drain = drain.clone();
+        async move {
+            drain.started().await;
+            sleep(linger).await;
+        }
+    };
+    serve_with_deadline(listener, router, drain, ending, DRAIN_DEADLINE).await
+}
+
+async fn close_while_draining(State(drain): State<Drain>, request: Request, next: Next) -> Response {
+    let version = request.version();
+    let mut response = next.run(request).await;
+    if drain.is_started() && version <= Version::HTTP_11 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn serve_with_deadline(
+    listener: TcpListener,
+    router: Router,
+    drain: Drain,
+    ending: impl Future<Output = ()> + Send + 'static,
+    deadline: Duration,
+) -> io::Result<()> {
     if let Ok(listen_addr) = listener.local_addr() {
         info!(%listen_addr, "listening on http://{listen_addr}");
     }
@@ -59,13 +92,10 @@ async fn serve_with_deadline(listener: TcpListener, router: Router, drain: Drain
             warn!(%error, "cannot set TCP_NODELAY on a connection");
         }
     });
-    let graceful = {
-        let drain = drain.clone();
-        axum::serve(listener, router).with_graceful_shutdown(async move { drain.started().await }).into_future()
-    };
+    let graceful = axum::serve(listener, router).with_graceful_shutdown(ending).into_future();
     let overdue = async {
         drain.started().await;
-        tokio::time::sleep(deadline).await;
+        sleep(deadline).await;
     };
     tokio::select! {
         served = graceful => served,
@@ -116,9 +146,13 @@ fn prefers_openmetrics(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, sync::Arc};
+    use std::{future::pending, net::SocketAddr, sync::Arc};
 
-    use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Notify};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        sync::Notify,
+    };
 
     use super::*;
 
@@ -149,8 +183,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener");
         let drain = Drain::manual();
-        let server =
-            tokio::spawn(serve_with_deadline(listener, Router::new().route("/", stuck), drain.clone(), Duration::from_millis(20)));
+        let (router, ending) = (Router::new().route("/", stuck), drain.clone());
+        let ending = async move { ending.started().await };
+        let server = tokio::spawn(serve_with_deadline(listener, router, drain.clone(), ending, Duration::from_millis(20)));
         let mut client = TcpStream::connect(address).await.expect("it listens");
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("it reads");
         entered.notified().await;
@@ -159,5 +194,33 @@ mod tests {
 
         let error = server.await.expect("no panic").expect_err("it was cut short");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    async fn ask(address: SocketAddr, path: &str) -> io::Result<String> {
+        let mut client = TcpStream::connect(address).await?;
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    #[tokio::test]
+    async fn a_lingering_server_answers_and_each_answer_closes_its_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound listener");
+        let (drain, health) = (Drain::manual(), Health::new("test"));
+        health.drain_with(&drain);
+        let router = operations(health, Metrics::new("test")).route("/", get(async || "tea"));
+        let server = tokio::spawn(serve_and_linger(listener, router, drain.clone(), Duration::from_secs(2)));
+
+        drain.start();
+        let answer = ask(address, "/").await.expect("it is answered");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("tea"), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        let answer = ask(address, "/ready").await.expect("it is answered");
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+
+        server.await.expect("no panic").expect("it has ended well");
+        assert!(ask(address, "/").await.is_err(), "nobody listens any more");
     }
 }

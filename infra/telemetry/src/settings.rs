@@ -7,6 +7,7 @@ use std::{
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
     str::FromStr,
+    time::Duration,
 };
 
 use axum::http::Uri;
@@ -167,6 +168,17 @@ pub fn existing_file(value: &str) -> Result<PathBuf, String> {
     if path.is_file() { Ok(path) } else { Err("no such file".to_owned()) }
 }
 
+/// For how long a draining server goes on answering, unless set otherwise: longer than a balancer takes between two looks.
+pub const DRAIN_LINGER_DEFAULT: Duration = Duration::from_secs(1);
+
+/// A time of at most 10 s, in milliseconds.
+pub fn drain_linger(value: &str) -> Result<Duration, String> {
+    match number::<u64>(value)? {
+        millis @ 0..=10_000 => Ok(Duration::from_millis(millis)),
+        _ => Err("must be 0 to 10000, in milliseconds".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +234,13 @@ mod tests {
         assert_eq!(http_url("nats://127.0.0.1:4222"), Err("must begin with http:// or https://".into()));
         assert!(url("127.0.0.1:8080").is_err());
         assert!(url("http://").is_err());
+    }
+
+    #[test]
+    fn a_drain_lingers_for_ten_seconds_at_most() {
+        assert_eq!(drain_linger("250"), Ok(Duration::from_millis(250)));
+        assert_eq!(drain_linger("10001"), Err("must be 0 to 10000, in milliseconds".into()));
+        assert!(drain_linger("1s").is_err());
     }
 
     #[test]

@@ -22,6 +22,7 @@ use anyhow::{Context as _, ensure};
 use e2e::{
     invariants,
     outage::{self, Plan},
+    rolling_restart,
     shop::Shop,
 };
 use local_stack::stack::{Stack, StackOptions};
@@ -31,10 +32,13 @@ use crate::{Options, Row, workplace::Workplace};
 use trial::Trial;
 
 /// All cases. Those after the first take long, and are measured only when they are asked for.
-pub const CASES: [&str; 3] = [SUSTAINED, MEMORY, OUTAGE];
+pub const CASES: [&str; 4] = [SUSTAINED, MEMORY, OUTAGE, ROLLING_RESTART];
 const SUSTAINED: &str = "sustained";
 /// Two minutes without a payment gateway at 200 orders/s: how fast what has queued is worked off, against the rate at which it came.
 const OUTAGE: &str = "outage";
+/// Two instances of every service, restarted one after the other at 200 orders/s and 50 queries/s: how long an order takes to its 2xx.
+/// Fails when a request does.
+const ROLLING_RESTART: &str = "rolling-restart";
 const MEMORY: &str = "memory";
 
 /// How long 99 of 100 orders may take from the POST to CONFIRMED.
@@ -49,6 +53,10 @@ const WARM_UP: Duration = Duration::from_secs(5);
 const OUTAGE_RATE: f64 = 200.0;
 const OUTAGE_LENGTH: Duration = Duration::from_mins(2);
 const OUTAGE_MARGIN: Duration = Duration::from_secs(20);
+/// Orders and queries per second while everything is restarted, and for how long.
+const ROLLING_RESTART_RATE: f64 = 200.0;
+const ROLLING_RESTART_QUERIES: f64 = 50.0;
+const ROLLING_RESTART_LENGTH: Duration = Duration::from_secs(90);
 /// Orders per second: where the search begins, and how it goes on.
 const FIRST_RATE: f64 = 700.0;
 const STEP_UP: f64 = 1.25;
@@ -71,6 +79,9 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
     if options.names(OUTAGE) {
         rows.push(on_fresh_stack(workplace, async |stack| without_gateway(options, stack).await).await?);
     }
+    if options.names(ROLLING_RESTART) {
+        rows.push(on_fresh_stack(workplace, async |stack| restarted(options, stack).await).await?);
+    }
     Ok(rows)
 }
 
@@ -90,13 +101,26 @@ async fn without_gateway(options: &Options, stack: &Stack) -> anyhow::Result<Row
     Ok(Row::new(OUTAGE, "orders/s", &[outcome.drain_rate(&plan)]).against(&[plan.orders_per_s]))
 }
 
+async fn restarted(options: &Options, stack: &mut Stack) -> anyhow::Result<Row> {
+    let plan = rolling_restart::Plan {
+        orders_per_s: options.rate.unwrap_or(ROLLING_RESTART_RATE),
+        queries_per_s: ROLLING_RESTART_QUERIES,
+        duration: ROLLING_RESTART_LENGTH / if options.quick { 3 } else { 1 },
+    };
+    let outcome = rolling_restart::run(stack, "rolling-restart", &plan).await?;
+    eprintln!("{outcome}");
+    outcome.ensure_nothing_failed()?;
+    eprintln!("all invariants hold over {} orders", outcome.report.orders);
+    Ok(Row::new(ROLLING_RESTART, "ms p99", &[outcome.place_ms.p99]))
+}
+
 /// Starts a stack with an empty log for this work, and takes it down again.
-async fn on_fresh_stack<T>(workplace: &Workplace, work: impl AsyncFnOnce(&Stack) -> anyhow::Result<T>) -> anyhow::Result<T> {
+async fn on_fresh_stack<T>(workplace: &Workplace, work: impl AsyncFnOnce(&mut Stack) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let folder = workplace.subfolder()?;
     let stack_options = StackOptions::new(folder.path().join("stack"));
     let _mail = mail::keep_in_memory(&stack_options.directory)?;
-    let stack = block_in_place(|| Stack::start(stack_options, |step| eprintln!("{step}")))?;
-    let outcome = work(&stack).await;
+    let mut stack = block_in_place(|| Stack::start(stack_options, |step| eprintln!("{step}")))?;
+    let outcome = work(&mut stack).await;
     let shut_down = block_in_place(|| stack.shut_down());
     let outcome = outcome?;
     shut_down?;

@@ -126,6 +126,6 @@ impl Shop {
 
     async fn post(&self, path: &str, key: &str, body: &impl Serialize) -> Result<retry::Answered, ShopError> {
         let request = self.http.post(format!("{}{path}", self.command_api)).header(IDEMPOTENCY_KEY, key).json(body);
-        retry::send(request, self.patience, key).await
+        retry::send(request, self.patience, key, &self.vain).await
     }
 }

@@ -43,19 +43,19 @@ impl Shop {
     /// Every charge and refund.
     pub async fn gateway_ledger(&self) -> anyhow::Result<GatewayLedger> {
         let request = self.http.get(format!("{}/_control/ledger", self.payment_simulator));
-        Ok(retry::send(request, self.patience, "ledger").await?.json()?)
+        Ok(retry::send(request, self.patience, "ledger", &self.vain).await?.json()?)
     }
 
     /// What the simulator says about itself: `faults`, `in_flight`, `counts`, `ledger`.
     pub async fn gateway_state(&self) -> anyhow::Result<Value> {
         let request = self.http.get(format!("{}/_control", self.payment_simulator));
-        Ok(retry::send(request, self.patience, "state").await?.json()?)
+        Ok(retry::send(request, self.patience, "state", &self.vain).await?.json()?)
     }
 
     /// Replaces the gateway's faults; an empty object switches all of them off.
     pub async fn set_gateway_faults(&self, faults: &Value) -> anyhow::Result<()> {
         let request = self.http.put(format!("{}/_control", self.payment_simulator)).json(faults);
-        let state: Value = retry::send(request, self.patience, "faults").await?.json()?;
+        let state: Value = retry::send(request, self.patience, "faults", &self.vain).await?.json()?;
         state.get("faults").context("the simulator does not say which faults it has").map(drop)
     }
 }

@@ -107,7 +107,7 @@ impl Shop {
         let ends = Instant::now() + self.patience;
         loop {
             let request = self.http.post(format!("{}/graphql", self.query_api)).json(&body);
-            let mut answer: Value = retry::send(request, self.patience, query).await?.json()?;
+            let mut answer: Value = retry::send(request, self.patience, query, &self.vain).await?.json()?;
             let Some(errors) = answer.get("errors").and_then(Value::as_array).filter(|errors| !errors.is_empty()) else {
                 return serde_json::from_value(answer["data"].take()).with_context(|| format!("read the answer to {query}"));
             };

@@ -1,5 +1,7 @@
 //! Trying again, as a checkout does: the same request with the same key, for as long as the customer waits.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::RETRY_AFTER;
@@ -59,9 +61,41 @@ impl ShopError {
     }
 }
 
+/// What was tried in vain, and made good by trying again.
+#[derive(Debug, Default)]
+pub(super) struct Vain {
+    put_off: AtomicU64,
+    failed: Mutex<Vec<String>>,
+}
+
+/// What was tried in vain so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VainTries {
+    /// Tries answered 503 with `Retry-After`: come again.
+    pub put_off: u64,
+    /// What came of the others: no answer, or a 503 that does not say when.
+    pub failed: Vec<String>,
+}
+
+impl Vain {
+    pub(super) fn so_far(&self) -> VainTries {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        VainTries { put_off: self.put_off.load(Ordering::Relaxed), failed }
+    }
+
+    fn count(&self, method_and_url: &str, outcome: &str, retry_after: Option<Duration>) {
+        if retry_after.is_some() {
+            self.put_off.fetch_add(1, Ordering::Relaxed);
+        } else {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.push(format!("{method_and_url}: {outcome}"));
+        }
+    }
+}
+
 /// Sends `request`, again after a failed connection, a timeout or a 503, until it is answered otherwise. `jitter` makes the
 /// pauses of different requests different.
-pub(super) async fn send(request: RequestBuilder, patience: Duration, jitter: &str) -> Result<Answered, ShopError> {
+pub(super) async fn send(request: RequestBuilder, patience: Duration, jitter: &str, vain: &Vain) -> Result<Answered, ShopError> {
     let method_and_url = describe(&request);
     let ends = Instant::now() + patience;
     let mut random = Random::new(jitter.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(byte)));
@@ -75,6 +109,7 @@ pub(super) async fn send(request: RequestBuilder, patience: Duration, jitter: &s
             Ok(answered) => return Ok(Answered { method_and_url, ..answered }),
             Err(error) => (chain(&error), None),
         };
+        vain.count(&method_and_url, &last, retry_after);
         let jittered =
             ceiling.mul_f64(0.5) + Duration::from_micros(random.below(u64::try_from(ceiling.as_micros() / 2).unwrap_or(1)));
         let pause = retry_after.map_or(jittered, |asked| asked.max(jittered)).min(PAUSE_MAX);

@@ -17,6 +17,7 @@ mod drain;
 mod kills;
 mod poison;
 mod replay;
+mod rolling_restart;
 mod start;
 
 mod cloudevents;

@@ -41,9 +41,11 @@ impl Environment<'_> {
     pub(super) fn of(&self, name: &str) -> anyhow::Result<Vec<(String, String)>> {
         let nats = ("NATS_URL", self.info.nats.clone());
         let database = ("DATABASE_URL", self.info.database.clone());
+        // Nobody balances here, so nobody has to learn that an instance ends.
+        let linger = ("DRAIN_LINGER_MS", "0".to_owned());
         let (url, mut variables) = match name {
-            "command-api" => (&self.info.command_api, vec![nats]),
-            "query-api" => (&self.info.query_api, vec![database]),
+            "command-api" => (&self.info.command_api, vec![nats, linger]),
+            "query-api" => (&self.info.query_api, vec![database, linger]),
             "projectors" => (&self.info.projectors, vec![nats, database, ("AUDIT_KEY_FILE", self.path("audit-key.pem")?)]),
             "reactors" => {
                 let outside = [
