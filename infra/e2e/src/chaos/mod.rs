@@ -1,10 +1,12 @@
 //! `cargo xtask chaos`: everything goes wrong under a steady load, and then the books have to balance.
 //!
 //! At random, and the same for the same seed: processes are killed and frozen (NATS and Postgres too), the network between a service and
-//! NATS or Postgres is reset or falls silent, the payment gateway is down, fails, is slow, or loses answers after it has charged. One thing
-//! happens to processes at a time, and beside it one to the network or the gateway. Afterwards everything is started and whole again, every
-//! order has to come to its end, and all invariants of DESIGN §13 are checked, against the gateway's own ledger.
+//! NATS or Postgres is reset or falls silent, the payment gateway is down, fails, is slow, or loses answers after it has charged, clocks jump.
+//! One thing happens to processes at a time, beside it one to the network or the gateway, and one to a clock. Afterwards everything is
+//! started and whole again, every order has to come to its end, and all invariants of DESIGN §13 are checked, against the gateway's own
+//! ledger.
 
+mod clocks;
 mod gaps;
 mod proxy;
 mod schedule;
@@ -31,9 +33,10 @@ use crate::load::{self, Counters, Load};
 use crate::log_server;
 use crate::shop::Shop;
 use crate::workload::Workload;
+use clocks::Clocks;
 use gaps::Span;
 use proxy::{Network, Proxy};
-use schedule::{Fault, LOG_FOLLOWER, LOG_LEADER, Planned, WIRES, Wire};
+use schedule::{Fault, LOG_FOLLOWER, LOG_LEADER, Planned, Schedule, WIRES, Wire};
 
 /// When the charge of an order that was called off is looked for again: once each fault that the gateway may have had is over. It may charge
 /// while nobody hears of it, and its search may not know yet.
@@ -118,7 +121,14 @@ impl fmt::Display for Outcome {
 /// is in the outcome.
 pub async fn run(stack: &mut Stack, options: Options<'_>, mut on_fault: impl FnMut(&str)) -> anyhow::Result<Outcome> {
     let replicas = event_store::servers(&stack.info().nats).len();
-    let wires = put_proxies_between(stack).await?;
+    let (wires, clocks) = (put_proxies_between(stack).await?, Clocks::give_to(stack)?);
+    stack.set("reactors", "CHARGE_CHECKS_S", CHARGE_CHECKS_S.to_owned())?;
+    for service in SERVICES {
+        block_in_place(|| {
+            stack.stop(service)?;
+            stack.start_again(service)
+        })?;
+    }
     let shop = Shop::new(stack.info())?;
     let orders = load::orders_in(options.orders_per_s, options.duration);
     let workload = Workload::new(&format!("chaos-{}", options.seed), options.seed, orders);
@@ -136,33 +146,22 @@ pub async fn run(stack: &mut Stack, options: Options<'_>, mut on_fault: impl FnM
         tokio::spawn(async move { load::run(&shop, &workload, &load).await })
     };
     let watching = tokio::spawn(gaps::watch(counters.clone(), orders, STALL_AFTER));
-    let (to_processes, to_surroundings) = schedule::schedule(options.seed, options.duration, replicas > 1);
-    let is_wanted = |fault: &Fault| {
-        let name = fault.to_string();
+    let Schedule { processes, surroundings, clocks: jumps } = schedule::schedule(options.seed, options.duration, replicas > 1);
+    let is_wanted = |planned: &Planned| {
+        let name = planned.fault.to_string();
         options.only.is_empty() || options.only.iter().any(|word| name.contains(word.as_str()))
     };
-    let surroundings = tokio::spawn({
-        let (shop, wires) = (shop.clone(), wires.clone());
-        let to_surroundings: Vec<_> = to_surroundings.into_iter().map(|planned| (is_wanted(&planned.fault), planned)).collect();
-        async move {
-            let mut done = Vec::new();
-            for (is_wanted, planned) in to_surroundings {
-                sleep(planned.after).await;
-                let began = Instant::now();
-                if is_wanted {
-                    disturb(&shop, &wires, &planned).await?;
-                    done.push((planned.fault.to_string(), Span { began, ended: Instant::now() }));
-                } else {
-                    sleep(planned.lasts).await;
-                }
-            }
-            anyhow::Ok(done)
-        }
-    });
+    let beside = Beside { shop: shop.clone(), wires, clocks };
+    let one_after_the_other = |planned: Vec<Planned>| {
+        let planned: Vec<_> = planned.into_iter().map(|planned| (is_wanted(&planned), planned)).collect();
+        let beside = beside.clone();
+        tokio::spawn(async move { beside.disturb_all(planned).await })
+    };
+    let disturbances = [one_after_the_other(surroundings), one_after_the_other(jumps)];
     let mut done = Vec::new();
-    for planned in &to_processes {
+    for planned in &processes {
         sleep(planned.after).await;
-        if !is_wanted(&planned.fault) {
+        if !is_wanted(planned) {
             sleep(planned.lasts).await;
             continue;
         }
@@ -175,7 +174,9 @@ pub async fn run(stack: &mut Stack, options: Options<'_>, mut on_fault: impl FnM
             break;
         }
     }
-    done.extend(surroundings.await.context("disturb the network and the gateway")??);
+    for disturbing in disturbances {
+        done.extend(disturbing.await.context("disturb the network, the gateway and the clocks")??);
+    }
     shop.set_gateway_faults(&serde_json::json!({})).await?;
     for name in SERVICES {
         block_in_place(|| stack.wait_until_ready(name))?;
@@ -218,13 +219,6 @@ async fn put_proxies_between(stack: &mut Stack) -> anyhow::Result<Vec<Vec<Proxy>
         stack.set(service, setting, urls_of_proxies.join(","))?;
         wires.push(proxies);
     }
-    stack.set("reactors", "CHARGE_CHECKS_S", CHARGE_CHECKS_S.to_owned())?;
-    for service in SERVICES {
-        block_in_place(|| {
-            stack.stop(service)?;
-            stack.start_again(service)
-        })?;
-    }
     Ok(wires)
 }
 
@@ -250,7 +244,7 @@ async fn afflict(stack: &mut Stack, planned: &Planned) -> anyhow::Result<()> {
             sleep(planned.lasts).await;
             stack.thaw(name)
         }
-        Fault::Cut(..) | Fault::Gateway(_) => Ok(()),
+        Fault::Cut(..) | Fault::Gateway(_) | Fault::Clock(..) => Ok(()),
     }
 }
 
@@ -273,22 +267,52 @@ async fn process(info: &StackInfo, name: &'static str) -> anyhow::Result<&'stati
     .await
 }
 
-/// Does something to the network or the gateway, and undoes it.
-async fn disturb(shop: &Shop, wires: &[Vec<Proxy>], planned: &Planned) -> anyhow::Result<()> {
-    match &planned.fault {
-        Fault::Cut(wire, network) => {
-            wires[*wire].iter().for_each(|proxy| proxy.set(*network));
-            sleep(planned.lasts).await;
-            wires[*wire].iter().for_each(|proxy| proxy.set(Network::Whole));
+/// What goes wrong beside the processes.
+#[derive(Clone)]
+struct Beside {
+    shop: Shop,
+    wires: Vec<Vec<Proxy>>,
+    clocks: Option<Clocks>,
+}
+
+impl Beside {
+    /// One after the other; what is not wanted only takes its time. Returns what was done, and when.
+    async fn disturb_all(&self, planned: Vec<(bool, Planned)>) -> anyhow::Result<Vec<(String, Span)>> {
+        let mut done = Vec::new();
+        for (is_wanted, planned) in planned {
+            sleep(planned.after).await;
+            let began = Instant::now();
+            if is_wanted && self.disturb(&planned).await? {
+                done.push((planned.fault.to_string(), Span { began, ended: Instant::now() }));
+            } else {
+                sleep(planned.lasts).await;
+            }
         }
-        Fault::Gateway(trouble) => {
-            shop.set_gateway_faults(&trouble.settings()).await?;
-            sleep(planned.lasts).await;
-            shop.set_gateway_faults(&serde_json::json!({})).await?;
-        }
-        Fault::Kill(_) | Fault::Freeze(_) => {}
+        Ok(done)
     }
-    Ok(())
+
+    /// Does something, and undoes it; `false` if it cannot be done here.
+    async fn disturb(&self, planned: &Planned) -> anyhow::Result<bool> {
+        match (&planned.fault, &self.clocks) {
+            (Fault::Cut(wire, network), _) => {
+                self.wires[*wire].iter().for_each(|proxy| proxy.set(*network));
+                sleep(planned.lasts).await;
+                self.wires[*wire].iter().for_each(|proxy| proxy.set(Network::Whole));
+            }
+            (Fault::Gateway(trouble), _) => {
+                self.shop.set_gateway_faults(&trouble.settings()).await?;
+                sleep(planned.lasts).await;
+                self.shop.set_gateway_faults(&serde_json::json!({})).await?;
+            }
+            (Fault::Clock(service, by_s), Some(clocks)) => {
+                clocks.set(service, *by_s)?;
+                sleep(planned.lasts).await;
+                clocks.set(service, 0)?;
+            }
+            (Fault::Clock(..), None) | (Fault::Kill(_) | Fault::Freeze(_), _) => return Ok(false),
+        }
+        Ok(true)
+    }
 }
 
 /// Waits until no charge is to be looked for any more.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::clocks::CLOCKS;
 use super::proxy::Network;
 use crate::random::Random;
 
@@ -44,6 +45,8 @@ pub(super) enum Fault {
     Cut(usize, Network),
     /// The payment gateway.
     Gateway(Trouble),
+    /// The wall clock of a service is so many seconds fast, or slow.
+    Clock(&'static str, i64),
 }
 
 /// What the payment gateway does.
@@ -89,12 +92,22 @@ impl fmt::Display for Fault {
             Self::Gateway(Trouble::Errors) => f.write_str("gateway errors"),
             Self::Gateway(Trouble::SlowAnswers) => f.write_str("gateway slow"),
             Self::Gateway(Trouble::LostAnswers) => f.write_str("gateway loses answers"),
+            Self::Clock(service, by_s) => write!(f, "clock of {service} {}", if *by_s > 0 { "fast" } else { "slow" }),
         }
     }
 }
 
-/// What happens to processes within `duration`, one after the other; and what happens to the network and the gateway meanwhile.
-pub(super) fn schedule(seed: u64, duration: Duration, replicates: bool) -> (Vec<Planned>, Vec<Planned>) {
+/// All that goes wrong: three things at a time, and of each kind one after the other.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Schedule {
+    pub(super) processes: Vec<Planned>,
+    /// The network and the gateway.
+    pub(super) surroundings: Vec<Planned>,
+    pub(super) clocks: Vec<Planned>,
+}
+
+/// What happens within `duration`.
+pub(super) fn schedule(seed: u64, duration: Duration, replicates: bool) -> Schedule {
     let names: &[&str] = if replicates { &PROCESSES_REPLICATED } else { &PROCESSES };
     let processes = fill(&mut Random::of(seed, 1), duration, |random| {
         let name = names[pick(random, names.len())];
@@ -113,7 +126,12 @@ pub(super) fn schedule(seed: u64, duration: Duration, replicates: bool) -> (Vec<
         let troubles = [Trouble::Outage, Trouble::Errors, Trouble::SlowAnswers, Trouble::LostAnswers];
         (Fault::Gateway(troubles[pick(random, troubles.len())]), millis(random, 2_000, 12_000))
     });
-    (processes, surroundings)
+    let clocks = fill(&mut Random::of(seed, 3), duration, |random| {
+        let by_s = i64::try_from(random.between(5, 60)).expect("it is a small number");
+        let by_s = if random.below(2) == 0 { by_s } else { -by_s };
+        (Fault::Clock(CLOCKS[pick(random, CLOCKS.len())], by_s), millis(random, 2_000, 12_000))
+    });
+    Schedule { processes, surroundings, clocks }
 }
 
 fn fill(random: &mut Random, duration: Duration, mut next: impl FnMut(&mut Random) -> (Fault, Duration)) -> Vec<Planned> {
@@ -150,7 +168,8 @@ mod tests {
         assert_eq!(schedule(7, twenty_minutes, true), schedule(7, twenty_minutes, true));
         assert_ne!(schedule(7, twenty_minutes, true), schedule(8, twenty_minutes, true));
         // The first minute is the same, however long it goes on.
-        let (longer, shorter) = (schedule(7, twenty_minutes, false).0, schedule(7, Duration::from_mins(1), false).0);
+        let (longer, shorter) =
+            (schedule(7, twenty_minutes, false).processes, schedule(7, Duration::from_mins(1), false).processes);
         assert_eq!(longer[..shorter.len()], shorter);
     }
 
@@ -158,10 +177,11 @@ mod tests {
     fn everything_goes_wrong_within_twenty_minutes() {
         for (replicates, names) in [(false, PROCESSES.len()), (true, PROCESSES_REPLICATED.len())] {
             for seed in 0..20 {
-                let (processes, surroundings) = schedule(seed, Duration::from_mins(20), replicates);
+                let Schedule { processes, surroundings, clocks } = schedule(seed, Duration::from_mins(20), replicates);
                 assert!(processes.len() + surroundings.len() >= 150, "seed {seed}");
-                let kinds: BTreeSet<_> = processes.iter().chain(&surroundings).map(|planned| planned.fault.to_string()).collect();
-                let all = 2 * names + 2 * WIRES.len() + 4;
+                let everything = processes.iter().chain(&surroundings).chain(&clocks);
+                let kinds: BTreeSet<_> = everything.map(|planned| planned.fault.to_string()).collect();
+                let all = 2 * names + 2 * WIRES.len() + 4 + 2 * CLOCKS.len();
                 assert!(kinds.len() >= all - 2, "seed {seed}: {} of {all}", kinds.len());
             }
         }
