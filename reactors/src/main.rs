@@ -6,7 +6,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
-use event_store::JetStreamEventStore;
+use event_store::{JetStreamEventStore, KeptLetter};
 use reactors::{
     Reactor as _, ReactorMetrics, Surroundings,
     allocator::{self, AllocatorOptions},
@@ -27,7 +27,9 @@ use telemetry::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::cli::{Cli, Command, DiscardArgs, LettersCommand, ListArgs, ReconcileArgs, RedriveArgs, ShowArgs};
+use crate::cli::{
+    ChoiceArgs, Cli, Command, CommonArgs, DiscardArgs, LettersCommand, ListArgs, ReconcileArgs, RedriveArgs, ShowArgs,
+};
 
 /// How long a command that ends waits for NATS.
 const NATS_WAIT: Duration = Duration::from_secs(10);
@@ -107,29 +109,28 @@ async fn dead_letters(command: LettersCommand) -> anyhow::Result<Exit> {
             print(output, || json, || text);
         }
         LettersCommand::Redrive(RedriveArgs { which, dry_run, common }) => {
-            let (output, selection) = (common.output, which.check()?);
-            let store = connect(&common.check()?).await?;
-            let letters = dead_letters::select(&store, &selection).await?;
-            let outcomes = if dry_run {
-                letters.iter().map(Outcome::dry_run).collect()
-            } else {
-                dead_letters::redrive(&store, &letters).await?
-            };
-            return Ok(print_outcomes(output, &outcomes));
+            return on_selected(which, dry_run, common, async |store, letters| dead_letters::redrive(store, letters).await).await;
         }
         LettersCommand::Discard(DiscardArgs { which, reason, dry_run, common }) => {
-            let (output, selection) = (common.output, which.check()?);
-            let store = connect(&common.check()?).await?;
-            let letters = dead_letters::select(&store, &selection).await?;
-            let outcomes = if dry_run {
-                letters.iter().map(Outcome::dry_run).collect()
-            } else {
-                dead_letters::discard(&store, &letters, &reason).await?
-            };
-            return Ok(print_outcomes(output, &outcomes));
+            let discard = async |store: &_, letters: &_| dead_letters::discard(store, letters, &reason).await;
+            return on_selected(which, dry_run, common, discard).await;
         }
     }
     Ok(Exit::Done)
+}
+
+/// Does `action` with the letters that are meant, or says which ones those are.
+async fn on_selected(
+    which: ChoiceArgs,
+    dry_run: bool,
+    common: CommonArgs,
+    action: impl AsyncFnOnce(&JetStreamEventStore, &[KeptLetter]) -> Result<Vec<Outcome>, LettersError>,
+) -> anyhow::Result<Exit> {
+    let (output, selection) = (common.output, which.check()?);
+    let store = connect(&common.check()?).await?;
+    let letters = dead_letters::select(&store, &selection).await?;
+    let outcomes = if dry_run { letters.iter().map(Outcome::dry_run).collect() } else { action(&store, &letters).await? };
+    Ok(print_outcomes(output, &outcomes))
 }
 
 fn print_outcomes(output: Output, outcomes: &[Outcome]) -> Exit {

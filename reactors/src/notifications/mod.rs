@@ -72,6 +72,22 @@ fn topic(event_type: &str) -> Option<Topic> {
     }
 }
 
+/// Something that is to be told, and was not yet.
+struct Due {
+    topic: Topic,
+    order_id: OrderId,
+    id: NotificationId,
+}
+
+/// What is to be told over `channel` about `cause`, if anything.
+async fn due(store: &JetStreamEventStore, cause: &Metadata, channel: &str, news: News) -> Result<Option<Due>, Failure> {
+    let Some(topic) = topic(&cause.event_type) else { return Ok(None) };
+    let order_id = cause.aggregate_id.parse().map_err(Failure::permanent)?;
+    let id = NotificationId::derive(cause.event_id, channel);
+    let is_told = news != News::Fresh && is_recorded(store, id).await?;
+    Ok((!is_told).then_some(Due { topic, order_id, id }))
+}
+
 impl Reactor for Notifications {
     const NAME: &'static str = "notifications";
     const SOURCE: WorkSource = SOURCE;
@@ -88,13 +104,8 @@ impl Reactor for Notifications {
 
     async fn handle(&self, event: &StoredEvent, news: News) -> Result<(), Failure> {
         let cause = &event.metadata;
-        let Some(topic) = topic(&cause.event_type) else { return Ok(()) };
-        let order_id = cause.aggregate_id.parse().map_err(Failure::permanent)?;
-        let id = NotificationId::derive(cause.event_id, EMAIL);
+        let Some(Due { topic, order_id, id }) = due(&self.store, cause, EMAIL, news).await? else { return Ok(()) };
         let is_fresh = news == News::Fresh;
-        if !is_fresh && is_recorded(&self.store, id).await? {
-            return Ok(());
-        }
         let order = self.order_after(cause, topic, is_fresh).await?;
         let message = message::compose(id, order_id, &order, topic).ok_or_else(|| Failure::permanent(NotPlaced))?;
         // The breaker may have opened while this waited for its turn.

@@ -17,7 +17,7 @@ use reqwest::{Client, StatusCode, Url, header::RETRY_AFTER, redirect};
 use ring::hmac;
 use serde_json::json;
 
-use super::{SOURCE, is_recorded, outcome, record, topic};
+use super::{Due, SOURCE, due, outcome, record, topic};
 use crate::{
     breaker::{Breaker, Limits},
     clock,
@@ -144,12 +144,7 @@ impl Reactor for Webhooks {
 
     async fn handle(&self, event: &StoredEvent, news: News) -> Result<(), Failure> {
         let cause = &event.metadata;
-        let Some(topic) = topic(&cause.event_type) else { return Ok(()) };
-        let order_id: OrderId = cause.aggregate_id.parse().map_err(Failure::permanent)?;
-        let id = NotificationId::derive(cause.event_id, WEBHOOK);
-        if news != News::Fresh && is_recorded(&self.store, id).await? {
-            return Ok(());
-        }
+        let Some(Due { topic, order_id, id }) = due(&self.store, cause, WEBHOOK, news).await? else { return Ok(()) };
         let mut order = Loaded::<Order>::default();
         self.store.refresh(&cause.aggregate_id, &mut order).await.map_err(Failure::of_load)?;
         let body = body(cause, order_id, &order);

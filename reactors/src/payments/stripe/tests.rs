@@ -1,0 +1,150 @@
+//! The gateway's answers, one by one.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{Router, body::Body, extract::Request, response::Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::{
+    amounts::{from_stripe, to_stripe},
+    *,
+};
+
+/// A gateway that gives the same answer to everything, and the paths that it was asked for.
+async fn answering(
+    status: u16,
+    headers: &'static [(&'static str, &'static str)],
+    body: Value,
+) -> (StripeGateway, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let router = Router::new().fallback(move |request: Request| async move {
+        log.lock().unwrap().push(request.uri().path().to_owned());
+        let answer = headers.iter().fold(Response::builder().status(status), |answer, (name, value)| answer.header(*name, *value));
+        answer.body(Body::from(body.to_string())).unwrap()
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/mounted/here/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (gateway(&base), asked)
+}
+
+fn gateway(base: &str) -> StripeGateway {
+    StripeGateway::new(base.parse().unwrap(), ApiKey::new("sk_test_1")).unwrap()
+}
+
+fn request() -> ChargeRequest {
+    ChargeRequest {
+        order_id: Uuid::from_u128(7),
+        amount_minor: 1250,
+        currency: "EUR".to_owned(),
+        payment_method: "pm_card_visa".to_owned(),
+    }
+}
+
+async fn charge(status: u16, headers: &'static [(&'static str, &'static str)], body: Value) -> Result<ChargeOutcome, GatewayError> {
+    answering(status, headers, body).await.0.charge(&request()).await
+}
+
+fn error(kind: &str, code: &str) -> Value {
+    json!({"error": {"type": kind, "code": code, "message": "Because."}})
+}
+
+#[tokio::test]
+async fn what_may_pass_is_transient() {
+    for status in [408, 409, 424, 425, 429, 500, 502, 503, 504] {
+        let error = charge(status, &[("retry-after", "3")], error("api_error", "x")).await.unwrap_err();
+        let GatewayError::Transient { retry_after, source: Trouble::Answered { status: answered, .. }, .. } = error else {
+            panic!("{status}: {error:?}")
+        };
+        assert_eq!((retry_after, answered), (Some(Duration::from_secs(3)), status));
+    }
+}
+
+#[tokio::test]
+async fn what_will_not_pass_is_permanent() {
+    for status in [400, 401, 402, 403, 404, 422] {
+        let error = charge(status, &[], error("invalid_request_error", "amount_too_small")).await.unwrap_err();
+        let GatewayError::Permanent { status: answered, code, message, .. } = error else { panic!("{status}: {error:?}") };
+        assert_eq!((answered, code.as_str(), message.as_str()), (status, "amount_too_small", "Because."));
+    }
+}
+
+#[tokio::test]
+async fn a_card_error_is_a_decline_and_not_a_failure() {
+    let body = json!({"error": {"type": "card_error", "code": "card_declined", "decline_code": "lost_card", "message": "No."}});
+    let declined = ChargeOutcome::Declined { code: "lost_card".to_owned(), message: "No.".to_owned() };
+    assert_eq!(charge(402, &[], body).await.unwrap(), declined);
+}
+
+#[tokio::test]
+async fn answers_that_are_not_the_gateways_are_transient() {
+    let error = charge(200, &[], json!("welcome")).await.unwrap_err();
+    assert!(matches!(error, GatewayError::Transient { source: Trouble::Unreadable { status: 200, .. }, .. }), "{error:?}");
+    let error = charge(502, &[("retry-after", "Fri, 20 Nov 2026 12:00:00 GMT")], json!("<html>")).await.unwrap_err();
+    assert!(matches!(error, GatewayError::Transient { retry_after: None, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_unreachable_gateway_is_transient() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = gateway(&format!("http://{closed}")).charge(&request()).await.unwrap_err();
+    assert!(matches!(error, GatewayError::Transient { source: Trouble::Network(_), .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_spent_key_makes_it_look_for_the_charge() {
+    for (status, headers, kind) in [(400, &[][..], "idempotency_error"), (500, &[("idempotent-replayed", "true")][..], "api_error")]
+    {
+        let (gateway, asked) = answering(status, headers, error(kind, "x")).await;
+        let failed = gateway.charge(&request()).await.unwrap_err();
+        assert!(matches!(failed, GatewayError::Transient { .. }), "money may have moved, so it is no decline: {failed:?}");
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked[..], ["/mounted/here/v1/payment_intents", "/mounted/here/v1/payment_intents/search"]);
+    }
+}
+
+#[tokio::test]
+async fn an_intent_that_is_being_worked_on_is_asked_for_again() {
+    let body = json!({"id": "pi_1", "status": "processing", "amount": 1250, "currency": "eur"});
+    let (gateway, asked) = answering(200, &[], body).await;
+    let error = gateway.charge(&request()).await.unwrap_err();
+    assert!(matches!(error, GatewayError::Transient { source: Trouble::Undecided { .. }, .. }), "{error:?}");
+    assert_eq!(asked.lock().unwrap()[1], "/mounted/here/v1/payment_intents/pi_1");
+}
+
+#[tokio::test]
+async fn an_intent_that_waits_for_the_cards_holder_is_cancelled_and_declined() {
+    let body = json!({"id": "pi_1", "status": "requires_action", "amount": 1250, "currency": "eur"});
+    let (gateway, asked) = answering(200, &[], body).await;
+    let declined = gateway.charge(&request()).await.unwrap();
+    assert!(matches!(&declined, ChargeOutcome::Declined { code, .. } if code == "authentication_required"), "{declined:?}");
+    assert_eq!(asked.lock().unwrap()[1], "/mounted/here/v1/payment_intents/pi_1/cancel");
+}
+
+#[tokio::test]
+async fn without_a_search_all_charges_are_looked_through() {
+    let (gateway, asked) = answering(404, &[], error("invalid_request_error", "")).await;
+    let failed = gateway.find_charge(Uuid::from_u128(7)).await.unwrap_err();
+    assert!(matches!(failed, GatewayError::Permanent { status: 404, .. }), "{failed:?}");
+    assert_eq!(asked.lock().unwrap()[1], "/mounted/here/v1/payment_intents");
+}
+
+#[test]
+fn amounts_differ_from_iso_4217_where_stripe_says_so() {
+    for (iso, currency, stripe) in [(1250, "EUR", 1250), (500, "JPY", 500), (5, "ISK", 500), (5, "UGX", 500), (1200, "MGA", 12)] {
+        assert_eq!(to_stripe(iso, currency).unwrap(), stripe);
+        assert_eq!(from_stripe(stripe, &currency.to_lowercase()), iso);
+    }
+    assert!(to_stripe(1, "MGA").is_err());
+    assert!(to_stripe(i64::MAX, "ISK").is_err());
+}
+
+#[test]
+fn the_key_is_not_shown() {
+    let shown = format!("{:?} {:?}", ApiKey::new("sk_live_secret"), gateway("http://127.0.0.1:1"));
+    assert!(!shown.contains("sk_"), "{shown}");
+    assert!(matches!(StripeGateway::new("mailto:a@b".parse().unwrap(), ApiKey::new("k")), Err(ClientError::Base)));
+    assert!(matches!(StripeGateway::new("http://h".parse().unwrap(), ApiKey::new("k\n")), Err(ClientError::Key)));
+}
