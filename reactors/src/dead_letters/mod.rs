@@ -24,7 +24,7 @@ use crate::clock;
 /// How long a reactor may be silent about an event that it is asked for. It reports every two seconds while it works.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Events asked for at the same time.
-const REDRIVES_AT_ONCE: usize = 16;
+const AT_ONCE: usize = 16;
 
 /// Why the dead letters could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +136,7 @@ impl Outcome {
 
 /// Has the reactors handle the events of `kept` again, some at a time, and returns what came of each, in the same order.
 pub async fn redrive(store: &JetStreamEventStore, kept: &[KeptLetter]) -> Result<Vec<Outcome>, LettersError> {
-    futures::stream::iter(kept).map(|kept| redrive_one(store, kept)).buffered(REDRIVES_AT_ONCE).try_collect().await
+    futures::stream::iter(kept).map(|kept| redrive_one(store, kept)).buffered(AT_ONCE).try_collect().await
 }
 
 async fn redrive_one(store: &JetStreamEventStore, kept: &KeptLetter) -> Result<Outcome, LettersError> {
@@ -167,12 +167,11 @@ async fn redrive_one(store: &JetStreamEventStore, kept: &KeptLetter) -> Result<O
     }
 }
 
-/// Takes `kept` away, and keeps them with `reason` in the stream `DISCARDED_LETTERS`.
+/// Takes `kept` away, some at a time, and keeps them with `reason` in the stream `DISCARDED_LETTERS`.
 pub async fn discard(store: &JetStreamEventStore, kept: &[KeptLetter], reason: &str) -> Result<Vec<Outcome>, LettersError> {
-    let mut outcomes = Vec::with_capacity(kept.len());
-    for kept in kept {
+    let discard_one = async |kept| {
         store.discard_dead_letter(kept, reason, clock::now()).await?;
-        outcomes.push(Outcome::of(kept, Verdict::Discarded, Vec::new()));
-    }
-    Ok(outcomes)
+        Ok(Outcome::of(kept, Verdict::Discarded, Vec::new()))
+    };
+    futures::stream::iter(kept).map(discard_one).buffered(AT_ONCE).try_collect().await
 }
