@@ -2,14 +2,23 @@
 //!
 //! A timer is the stored event itself, kept by the server until it is due and then put where a queue hands it out like any other.
 //! It survives restarts of everything. The server looks every 250 ms at the earliest, and fires at once what has been due while it was down.
+//! What has fired stays where the queue hands it out until it was handled, and is removed some seconds later, together with others.
+
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::MissedTickBehavior;
 
-use crate::{AppendError, JetStreamEventStore, wire};
+use crate::{
+    AppendError, JetStreamEventStore,
+    wire::{self, TIMER_STREAM},
+};
 
+/// How often handled timers are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Timers that are on their way to the server at the same time.
 const SET_AT_ONCE: usize = 64;
 
@@ -64,4 +73,30 @@ impl JetStreamEventStore {
             AppendError::Unavailable
         })
     }
+}
+
+/// Removes, again and again, the timers for `purpose` that the queue `name` has handled. With several instances each does it, to no harm.
+pub(crate) async fn sweep(store: JetStreamEventStore, name: &'static str, purpose: &'static str) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut swept = 0;
+    loop {
+        ticks.tick().await;
+        match sweep_after(&store, name, purpose, swept).await {
+            Ok(up_to) => swept = up_to,
+            // The server is away, or has no such queue yet.
+            Err(error) => tracing::debug!(queue = name, "remove handled timers: {error}"),
+        }
+    }
+}
+
+/// Returns up to where they are removed.
+async fn sweep_after(store: &JetStreamEventStore, name: &str, purpose: &str, swept: u64) -> Result<u64, async_nats::Error> {
+    let stream = store.connection.jetstream.get_stream_no_info(TIMER_STREAM).await?;
+    // Everything up to there was acknowledged, without a gap.
+    let handled = stream.consumer_info(name).await?.ack_floor.stream_sequence;
+    if handled > swept {
+        stream.purge().filter(format!("{}.*", wire::due_timers(purpose))).sequence(handled + 1).await?;
+    }
+    Ok(handled)
 }

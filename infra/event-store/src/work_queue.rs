@@ -9,11 +9,15 @@ use async_nats::jetstream::{
 use bytes::Bytes;
 use domain::{DecodeError, envelope::StoredEvent};
 use futures::{FutureExt, StreamExt};
-use tokio::{sync::watch, task::unconstrained};
+use tokio::{
+    sync::watch,
+    task::{JoinSet, unconstrained},
+};
 
 use crate::{
     JetStreamEventStore,
     redrive::{Redrive, Redrives},
+    timers,
     trouble::Trouble,
     wire::{self, STREAM, TIMER_STREAM},
 };
@@ -119,6 +123,8 @@ pub struct WorkQueue {
     gathered: Vec<WorkItem>,
     /// Whether the instance has been handed anything since it asked.
     is_active: bool,
+    /// Removes timers that were handled, until the queue is dropped.
+    _sweeping: JoinSet<()>,
 }
 
 impl fmt::Debug for WorkQueue {
@@ -142,11 +148,7 @@ enum Origin {
     /// The queue.
     Queue(Message),
     /// A timer.
-    Timer {
-        message: Message,
-        /// Its place among the timers.
-        sequence: u64,
-    },
+    Timer(Message),
     /// Somebody who wants it handled again.
     Redrive(Redrive),
 }
@@ -159,7 +161,15 @@ impl fmt::Debug for WorkItem {
 
 impl JetStreamEventStore {
     /// The events of some aggregate types, from the log's beginning, each until it is acknowledged.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     pub fn work_queue(&self, options: WorkQueueOptions) -> WorkQueue {
+        let mut sweeping = JoinSet::new();
+        if let WorkSource::Timers(purpose) = options.source {
+            sweeping.spawn(timers::sweep(self.clone(), options.name, purpose));
+        }
         WorkQueue {
             store: self.clone(),
             asked_max: usize::try_from(options.in_flight_max).unwrap_or(1).clamp(1, ASKED_MAX),
@@ -170,6 +180,7 @@ impl JetStreamEventStore {
             gathered: Vec::new(),
             is_active: false,
             options,
+            _sweeping: sweeping,
         }
     }
 }
@@ -341,7 +352,7 @@ impl WorkItem {
         }
         // Nobody but us sets timers; one without a position is not about an event.
         let position = message.headers.as_ref().and_then(|headers| headers.get(wire::POSITION)?.as_str().parse().ok()).unwrap_or(0);
-        Some(Self { position, deliveries, origin: Origin::Timer { message, sequence } })
+        Some(Self { position, deliveries, origin: Origin::Timer(message) })
     }
 
     pub(crate) fn asked_for(position: u64, redrive: Redrive) -> Self {
@@ -361,7 +372,7 @@ impl WorkItem {
         let subject = match &self.origin {
             Origin::Queue(message) => &message.message.subject,
             // It was in its place when its timer was set.
-            Origin::Timer { .. } => return true,
+            Origin::Timer(_) => return true,
             Origin::Redrive(redrive) => &redrive.subject,
         };
         subject.as_str() == wire::subject(&metadata.aggregate_type, &metadata.aggregate_id)
@@ -370,7 +381,7 @@ impl WorkItem {
     /// The stored bytes.
     pub fn bytes(&self) -> &[u8] {
         match &self.origin {
-            Origin::Queue(message) | Origin::Timer { message, .. } => &message.message.payload,
+            Origin::Queue(message) | Origin::Timer(message) => &message.message.payload,
             Origin::Redrive(redrive) => &redrive.payload,
         }
     }
@@ -378,7 +389,7 @@ impl WorkItem {
     /// The stored bytes, shared.
     pub fn stored(&self) -> Bytes {
         match &self.origin {
-            Origin::Queue(message) | Origin::Timer { message, .. } => message.message.payload.clone(),
+            Origin::Queue(message) | Origin::Timer(message) => message.message.payload.clone(),
             Origin::Redrive(redrive) => redrive.payload.clone(),
         }
     }
@@ -393,23 +404,11 @@ impl WorkItem {
     pub async fn done(self) {
         match &self.origin {
             Origin::Redrive(redrive) => redrive.done().await,
-            Origin::Queue(message) => self.acknowledge(message).await,
-            Origin::Timer { message, sequence } => {
-                self.acknowledge(message).await;
-                // Nobody needs it any more. Left behind by a crash it is a few hundred bytes.
-                let stream = message.context.get_stream_no_info(TIMER_STREAM).await;
-                if let Ok(stream) = stream
-                    && let Err(error) = stream.delete_message(*sequence).await
-                {
-                    tracing::debug!(position = self.position, "remove a timer: {error}");
+            Origin::Queue(message) | Origin::Timer(message) => {
+                if let Err(error) = message.ack().await {
+                    tracing::debug!(position = self.position, "acknowledge: {error}");
                 }
             }
-        }
-    }
-
-    async fn acknowledge(&self, message: &Message) {
-        if let Err(error) = message.ack().await {
-            tracing::debug!(position = self.position, "acknowledge: {error}");
         }
     }
 
@@ -417,7 +416,7 @@ impl WorkItem {
     pub async fn given_up(self, error_chain: Vec<String>, attempts: u64) {
         match &self.origin {
             Origin::Redrive(redrive) => redrive.failed(error_chain, attempts).await,
-            Origin::Queue(_) | Origin::Timer { .. } => self.done().await,
+            Origin::Queue(_) | Origin::Timer(_) => self.done().await,
         }
     }
 
@@ -425,7 +424,7 @@ impl WorkItem {
     pub async fn again_after(self, pause: Duration) {
         match &self.origin {
             Origin::Redrive(redrive) => redrive.not_now().await,
-            Origin::Queue(message) | Origin::Timer { message, .. } => {
+            Origin::Queue(message) | Origin::Timer(message) => {
                 if let Err(error) = message.ack_with(AckKind::Nak(Some(pause))).await {
                     tracing::debug!(position = self.position, "hand back: {error}");
                 }
@@ -443,7 +442,7 @@ impl WorkItem {
     pub async fn in_progress(&self) {
         match &self.origin {
             Origin::Redrive(redrive) => redrive.working().await,
-            Origin::Queue(message) | Origin::Timer { message, .. } => {
+            Origin::Queue(message) | Origin::Timer(message) => {
                 if let Err(error) = message.ack_with(AckKind::Progress).await {
                     tracing::debug!(position = self.position, "report progress: {error}");
                 }
