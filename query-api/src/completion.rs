@@ -12,14 +12,14 @@ use std::collections::{BTreeSet, HashMap};
 use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{
-    BaseType, ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet, Type, TypeKind, TypeSystemDefinition,
+    BaseType, ExecutableDocument, Field, OperationDefinition, OperationType, Selection, SelectionSet, Type, TypeKind,
+    TypeSystemDefinition,
 };
 use async_graphql::{Name, PathSegment, Response, Value};
 
 /// The types of all fields of a schema.
 #[derive(Clone, Debug)]
 pub struct FieldTypes {
-    query: String,
     by_type: HashMap<String, HashMap<String, Type>>,
 }
 
@@ -42,7 +42,7 @@ impl FieldTypes {
             let fields = fields.into_iter().map(|field| (field.node.name.node.to_string(), field.node.ty.node));
             by_type.insert(named.node.name.node.to_string(), fields.collect());
         }
-        Self { query: "Query".to_owned(), by_type }
+        Self { by_type }
     }
 
     /// Sets to null what must be null because of the errors of `response` to a query of `document`.
@@ -65,7 +65,7 @@ impl FieldTypes {
 
     /// How much of the path of a failed field leads to what becomes null; `None` for a path that is none of this query.
     fn null_at(&self, path: &[PathSegment], document: &ExecutableDocument, operation: &OperationDefinition) -> Option<usize> {
-        let mut selected = vec![(self.query.as_str(), &operation.selection_set.node)];
+        let mut selected = vec![(root(operation.ty), &operation.selection_set.node)];
         let mut current: Option<&Type> = None;
         let mut null_at = (!path.is_empty()).then_some(0)?;
         for (at, segment) in path.iter().enumerate() {
@@ -170,6 +170,15 @@ fn collect<'a>(
                 }
             }
         }
+    }
+}
+
+/// The name of the type that an operation begins at.
+fn root(operation: OperationType) -> &'static str {
+    match operation {
+        OperationType::Query => "Query",
+        OperationType::Mutation => "Mutation",
+        OperationType::Subscription => "Subscription",
     }
 }
 

@@ -45,6 +45,9 @@ pub enum QueryError {
     /// Postgres is away, overloaded, or has no read models yet.
     #[error("the read models cannot be reached now")]
     Unavailable(#[source] Arc<sqlx::Error>),
+    /// This process has as much to do as it takes on; the text says of what.
+    #[error("{0}")]
+    Busy(String),
     /// Postgres did not finish in time.
     #[error("the read models took too long to answer")]
     Deadline(#[source] Arc<sqlx::Error>),
@@ -59,11 +62,16 @@ impl QueryError {
         Self::Internal(Arc::from(source.into()))
     }
 
+    /// Whether it may work in a moment.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::StaleRead(_) | Self::Unavailable(_) | Self::Busy(_) | Self::Deadline(_))
+    }
+
     fn code(&self) -> &'static str {
         match self {
             Self::BadUserInput(_) => code::BAD_USER_INPUT,
             Self::StaleRead(_) => code::STALE_READ,
-            Self::Unavailable(_) => code::UNAVAILABLE,
+            Self::Unavailable(_) | Self::Busy(_) => code::UNAVAILABLE,
             Self::Deadline(_) => code::DEADLINE_EXCEEDED,
             Self::Internal(_) => code::INTERNAL,
         }
@@ -120,7 +128,7 @@ fn finish_one(error: &mut ServerError, is_request_error: bool) {
                 QueryError::Internal(source) => {
                     tracing::error!(error = %Chain(source), "a query failed: {}", Chain(&**source));
                 }
-                QueryError::BadUserInput(_) => {}
+                QueryError::BadUserInput(_) | QueryError::Busy(_) => {}
             }
         }
         None if extensions.get("code").is_some() => {}
@@ -132,6 +140,10 @@ fn finish_one(error: &mut ServerError, is_request_error: bool) {
         None if error.message == "Query is nested too deep." => {
             error.message = format!("the query nests fields more than {QUERY_DEPTH_MAX} deep");
             extensions.set("code", code::LIMIT_EXCEEDED);
+        }
+        None if error.message == "Subscriptions are not supported on this transport." => {
+            "subscriptions need Accept: text/event-stream, or a connection to /graphql/ws".clone_into(&mut error.message);
+            extensions.set("code", code::BAD_REQUEST);
         }
         None if is_request_error => extensions.set("code", code::GRAPHQL_VALIDATION_FAILED),
         // Every resolver fails with a QueryError; what remains is an argument or variable that could not be read.

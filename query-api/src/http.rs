@@ -3,10 +3,14 @@
 //!
 //! Two media types: with `application/graphql-response+json` a query that was not executed is answered with status 400; with
 //! `application/json`, which also serves callers that name no type, with 200. What is no GraphQL request at all is a 4xx in both.
+//!
+//! Subscriptions come over [`socket`] or as [`events`].
 
 mod accept;
 mod body;
+mod events;
 mod page;
+mod socket;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,16 +23,19 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use futures::{Stream, StreamExt as _};
 use serde::Serialize;
+use telemetry::drain::Drain;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::completion::{FieldTypes, RootKeys};
 use crate::error::{self, code};
-use crate::limits;
+use crate::limits::{self, SOCKETS_MAX};
 use crate::metrics::{Outcome, QueryMetrics};
 use crate::schema::Schema;
 use accept::Media;
+use body::Parameters;
 
 /// What a caller that finds the server busy is told to wait, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
@@ -40,6 +47,8 @@ struct Service {
     metrics: QueryMetrics,
     deadline: Duration,
     free: Arc<Semaphore>,
+    sockets: Arc<Semaphore>,
+    drain: Drain,
 }
 
 /// How much a server takes on.
@@ -51,21 +60,27 @@ pub struct Capacity {
     pub requests_in_flight_max: usize,
 }
 
-/// `/graphql` and the page at `/`.
-pub fn router(schema: Schema, metrics: QueryMetrics, capacity: Capacity) -> Router {
+/// `/graphql`, `/graphql/ws` and the page at `/`. What is open when the drain starts is closed.
+pub fn router(schema: Schema, metrics: QueryMetrics, capacity: Capacity, drain: Drain) -> Router {
     let service = Service {
         field_types: Arc::new(FieldTypes::new(&schema.sdl())),
         schema,
         metrics,
         deadline: capacity.deadline,
         free: Arc::new(Semaphore::new(capacity.requests_in_flight_max)),
+        sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
+        drain,
     };
-    Router::new().route("/", get(page::graphiql)).route("/graphql", any(graphql)).with_state(service).fallback(no_such_route).layer(
-        CatchPanicLayer::custom(|_| {
-            // The panic itself is logged by the panic hook.
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, "internal error").into_response(Media::Json)
-        }),
-    )
+    let routes = Router::new()
+        .route("/", get(page::graphiql))
+        .route("/graphql", any(graphql))
+        .route("/graphql/ws", any(socket::upgrade))
+        .with_state(service)
+        .fallback(no_such_route);
+    routes.layer(CatchPanicLayer::custom(|_| {
+        // The panic itself is logged by the panic hook.
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, "internal error").into_response(Media::Json)
+    }))
 }
 
 async fn no_such_route() -> Response {
@@ -75,6 +90,9 @@ async fn no_such_route() -> Response {
 
 async fn graphql(State(service): State<Service>, request: Request) -> Response {
     let started = Instant::now();
+    if accept::is_for_events(request.headers()) {
+        return events::respond(&service, request).await;
+    }
     let Some(media) = accept::negotiate(request.headers()) else {
         let message = "the answer can be application/graphql-response+json or application/json, and Accept allows neither";
         return Refusal::new(StatusCode::NOT_ACCEPTABLE, code::BAD_REQUEST, message).into_response(Media::Json);
@@ -93,30 +111,61 @@ async fn graphql(State(service): State<Service>, request: Request) -> Response {
 
 impl Service {
     async fn answer_in_time(&self, request: Request) -> Result<async_graphql::Response, Refusal> {
+        self.in_time(self.answer(request)).await
+    }
+
+    async fn execute_in_time(&self, operation: Operation) -> Result<async_graphql::Response, Refusal> {
+        self.in_time(self.execute(operation)).await
+    }
+
+    /// One of so many at a time, and not for longer than the deadline.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
         let busy = |code, message| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
         let _permit = self.free.try_acquire().map_err(|_| busy(code::UNAVAILABLE, "too many requests are in flight"))?;
-        let answer = tokio::time::timeout(self.deadline, self.answer(request));
-        answer.await.map_err(|_| busy(code::DEADLINE_EXCEEDED, "the answer took too long"))?
+        tokio::time::timeout(self.deadline, work).await.map_err(|_| busy(code::DEADLINE_EXCEEDED, "the answer took too long"))?
     }
 
     async fn answer(&self, request: Request) -> Result<async_graphql::Response, Refusal> {
+        let operation = self.operation_of(request).await?;
+        self.execute(operation).await
+    }
+
+    /// What an HTTP request asks for.
+    async fn operation_of(&self, request: Request) -> Result<Operation, Refusal> {
         let method = request.method().clone();
         let parameters = match method {
             Method::POST => body::from_post(request).await?,
             Method::GET | Method::HEAD => body::from_get(request.uri())?,
             _ => return Err(Refusal::method_not_allowed("GET, POST", "queries are sent with GET or POST")),
         };
-        let document = parse(&parameters.query)?;
-        let chosen = operation(&document, parameters.operation_name.as_deref());
-        let root_keys = chosen.map(|operation| RootKeys::new(&document, operation));
-        if method != Method::POST && chosen.is_some_and(|operation| operation.ty != OperationType::Query) {
+        let operation = Operation::parse(parameters)?;
+        // Who subscribes changes nothing either.
+        if method != Method::POST && operation.kind == Some(OperationType::Mutation) {
             return Err(Refusal::method_not_allowed("POST", "only queries may be sent with GET"));
         }
-        // The text stays here, for what only a failure needs; execution uses the parsed document.
-        let mut request = GraphqlRequest::new("").variables(parameters.variables);
-        request.operation_name.clone_from(&parameters.operation_name);
-        request.set_parsed_query(document);
-        let mut response = self.schema.execute(request).await;
+        Ok(operation)
+    }
+
+    async fn execute(&self, operation: Operation) -> Result<async_graphql::Response, Refusal> {
+        let Operation { parameters, root_keys, .. } = &operation;
+        let (parameters, root_keys) = (parameters.clone(), root_keys.clone());
+        let response = self.schema.execute(operation.into_request()).await;
+        let mut response = self.finish(response, &parameters)?;
+        if let Some(root_keys) = root_keys {
+            root_keys.sort(&mut response);
+        }
+        Ok(response)
+    }
+
+    /// What comes of a subscription, one response after the other. It ends with the first refusal.
+    fn subscribe(&self, operation: Operation) -> impl Stream<Item = Result<async_graphql::Response, Refusal>> + Send + use<> {
+        let (service, parameters) = (self.clone(), operation.parameters.clone());
+        let responses = self.schema.execute_stream(operation.into_request());
+        responses.map(move |response| service.finish(response, &parameters))
+    }
+
+    /// A response as callers may rely on it; or, if nothing was executed, why.
+    fn finish(&self, mut response: async_graphql::Response, parameters: &Parameters) -> Result<async_graphql::Response, Refusal> {
         if !response.errors.is_empty() {
             if error::finish(&mut response.errors, response.data == async_graphql::Value::Null) {
                 return Err(Refusal::of_document(response.errors));
@@ -126,10 +175,34 @@ impl Service {
                 self.field_types.complete(&mut response, &document, operation);
             }
         }
-        if let Some(root_keys) = root_keys {
-            root_keys.sort(&mut response);
-        }
         Ok(response)
+    }
+}
+
+/// What is to be executed, parsed and within all limits.
+struct Operation {
+    /// The text stays here, for what only a failure needs; execution uses the parsed document.
+    parameters: Parameters,
+    document: ExecutableDocument,
+    /// `None` if that cannot be told, which execution then says.
+    kind: Option<OperationType>,
+    root_keys: Option<RootKeys>,
+}
+
+impl Operation {
+    fn parse(parameters: Parameters) -> Result<Self, Refusal> {
+        let document = parse(&parameters.query)?;
+        let chosen = operation(&document, parameters.operation_name.as_deref());
+        let (kind, root_keys) = (chosen.map(|operation| operation.ty), chosen.map(|operation| RootKeys::new(&document, operation)));
+        Ok(Self { parameters, document, kind, root_keys })
+    }
+
+    fn into_request(self) -> GraphqlRequest {
+        let Parameters { operation_name, variables, .. } = self.parameters;
+        let mut request = GraphqlRequest::new("").variables(variables);
+        request.operation_name = operation_name;
+        request.set_parsed_query(self.document);
+        request
     }
 }
 
@@ -155,6 +228,12 @@ fn operation<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Option
         (DocumentOperations::Multiple(operations), None) => operations.values().next().filter(|_| operations.len() == 1),
     };
     operation.map(|operation| &operation.node)
+}
+
+/// A response without `data`: nothing was executed.
+#[derive(Serialize)]
+struct Unexecuted<'a> {
+    errors: &'a [ServerError],
 }
 
 /// A request that is not executed.
@@ -183,17 +262,16 @@ impl Refusal {
         Self { status: None, errors, allow: None }
     }
 
+    fn unexecuted(&self) -> Unexecuted<'_> {
+        Unexecuted { errors: &self.errors }
+    }
+
     fn into_response(self, media: Media) -> Response {
-        /// A response without `data`: nothing was executed.
-        #[derive(Serialize)]
-        struct Unexecuted {
-            errors: Vec<ServerError>,
-        }
         let status = self.status.unwrap_or(match media {
             Media::GraphqlResponse => StatusCode::BAD_REQUEST,
             Media::Json => StatusCode::OK,
         });
-        let mut response = respond(status, media, &Unexecuted { errors: self.errors });
+        let mut response = respond(status, media, &self.unexecuted());
         if let Some(allow) = self.allow {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }

@@ -3,6 +3,7 @@
 //! * [`schema`]: what can be asked. `query-api/schema.graphql` is its text.
 //! * [`reads`]: the SQL behind it; nothing else here speaks SQL.
 //! * [`positions`]: how far the read models are, which is what `minPosition` waits for.
+//! * [`live`]: what happens to orders, as it happens, which is what subscriptions tell.
 //! * [`http`]: GraphQL over HTTP, and the page at `/`.
 //! * [`error`]: how a caller hears of what went wrong. [`limits`]: every limit by name.
 //!
@@ -20,6 +21,8 @@ pub mod reads;
 pub mod paging;
 
 pub mod positions;
+
+pub mod live;
 
 pub mod http;
 

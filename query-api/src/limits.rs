@@ -18,6 +18,15 @@ pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest time that a request waits for a free database connection.
 pub const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 
+/// Most subscriptions at the same time. One costs some kilobytes, and a little time for each event of its order.
+pub const LISTENERS_MAX: usize = 20_000;
+/// Events that are kept for a subscription that does not take them; what comes after those it reads again.
+pub const UNHEARD_EVENTS_MAX: usize = 32;
+/// Most connections of `/graphql/ws` at the same time.
+pub const SOCKETS_MAX: usize = 10_000;
+/// Most subscriptions and queries of one such connection at the same time.
+pub const OPERATIONS_PER_SOCKET_MAX: usize = 128;
+
 /// How long `minPosition` waits unless set otherwise, in milliseconds.
 pub const MIN_POSITION_WAIT_MS_DEFAULT: u64 = 5_000;
 /// Longest wait for `minPosition` that can be set, in milliseconds; well within the drain deadline.

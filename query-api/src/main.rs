@@ -7,6 +7,7 @@ use clap::Parser as _;
 use query_api::database::Database;
 use query_api::http::Capacity;
 use query_api::limits::{REQUEST_DEADLINE, REQUESTS_IN_FLIGHT_MAX};
+use query_api::live::{self, Live};
 use query_api::metrics::QueryMetrics;
 use query_api::positions::{self, Positions};
 use query_api::schema::{self, Sources};
@@ -58,9 +59,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(positions::follow(positions.clone(), watching, settings.database_url, health.component("postgres")));
 
     let min_position_wait = settings.min_position_wait;
-    let schema = schema::build(Sources { database, positions, min_position_wait });
+    let live = Live::default();
+    tokio::spawn(live::follow(live.clone(), database.clone(), positions.clone()));
+    let schema = schema::build(Sources { database, positions, min_position_wait, live });
     let capacity = Capacity { deadline: REQUEST_DEADLINE + min_position_wait, requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX };
-    let queries = http::router(schema, QueryMetrics::new(&metrics), capacity);
+    let queries = http::router(schema, QueryMetrics::new(&metrics), capacity, drain.clone());
     let router = queries.merge(telemetry::http::operations(health, metrics));
 
     let listen_addr = settings.listen_addr;

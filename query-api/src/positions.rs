@@ -57,6 +57,15 @@ impl Positions {
         }
     }
 
+    /// Completes with the position once it is beyond `position`, at which the caller is.
+    pub async fn beyond(&self, projection: ProjectionName, position: i64) -> i64 {
+        let is_beyond = |now: u64| i64::try_from(now).unwrap_or(i64::MAX) > position;
+        let mut watched = self.of(projection).subscribe();
+        // The sender lives as long as self.
+        let now = watched.wait_for(|now| is_beyond(*now)).await.map_or(0, |now| *now);
+        i64::try_from(now).unwrap_or(i64::MAX)
+    }
+
     /// What the table itself says: replaces what was known, even by less, for instance after a restore.
     pub fn set(&self, projection: ProjectionName, position: u64) {
         self.of(projection).send_if_modified(|known| std::mem::replace(known, position) != position);

@@ -8,7 +8,7 @@ mod inventory;
 mod orders;
 mod orders_by_id;
 
-pub use as_of::{Moment, order_as_of};
+pub use as_of::{EventsOf, Moment, events_of, fold, order_as_of};
 pub use audit::{AuditConditions, AuditKey, AuditRow, Histories, HistoryOf};
 pub use inventory::{StockConditions, StockKey, StockRow};
 pub use keyset::{Ends, Slice, Sql, Table, page};
@@ -39,6 +39,17 @@ pub async fn audit_event(database: &Database, position: i64) -> Result<Option<Au
     database.read(|pool| async move { sqlx::query_as(sql).bind(position).fetch_optional(&pool).await }).await
 }
 
+/// The events of the log after a position and up to another, by position, so many at most.
+pub async fn trail(database: &Database, after: i64, up_to: i64, rows_max: usize) -> Result<Vec<AuditRow>, QueryError> {
+    let sql = format!(
+        "SELECT {} FROM contrail.audit WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3",
+        AuditRow::COLUMNS
+    );
+    let (sql, rows_max) = (sql.as_str(), i64::try_from(rows_max).unwrap_or(i64::MAX));
+    let read = |pool| async move { sqlx::query_as(sql).bind(after).bind(up_to).bind(rows_max).fetch_all(&pool).await };
+    database.read(read).await
+}
+
 /// Whether the history of an order, as [`Histories`] loads it, has an event at `position` or earlier.
 pub async fn has_history_up_to(database: &Database, order_id: &str, position: i64) -> Result<bool, QueryError> {
     let sql = "SELECT EXISTS (
@@ -51,4 +62,24 @@ pub async fn has_history_up_to(database: &Database, order_id: &str, position: i6
 /// Every projection.
 pub async fn projections(database: &Database) -> Result<Vec<Projection>, QueryError> {
     database.read(|pool| async move { projections::all(&pool).await }).await
+}
+
+/// A row of a test, which is only known by its position.
+#[cfg(test)]
+pub(crate) fn row(position: i64) -> AuditRow {
+    AuditRow {
+        position,
+        event_id: uuid::Uuid::nil(),
+        event_type: String::new(),
+        aggregate_type: String::new(),
+        aggregate_id: String::new(),
+        version: 1,
+        time: time::OffsetDateTime::UNIX_EPOCH,
+        actor: None,
+        correlation_id: String::new(),
+        causation_id: None,
+        trace_id: None,
+        bytes: Vec::new(),
+        leaf_hash: Vec::new(),
+    }
 }

@@ -3,6 +3,7 @@
 //! Docstrings of types and fields are their descriptions in `query-api/schema.graphql`, for callers to read.
 
 mod query;
+mod subscription;
 
 mod order;
 mod stock;
@@ -19,12 +20,14 @@ use std::time::Duration;
 
 use async_graphql::connection::{Connection, DefaultConnectionName, DefaultEdgeName, DisableNodesField, EmptyFields};
 use async_graphql::dataloader::DataLoader;
-use async_graphql::{EmptyMutation, EmptySubscription, ID, SDLExportOptions, SchemaBuilder};
+use async_graphql::{EmptyMutation, ID, SDLExportOptions, SchemaBuilder};
 
 pub use query::Query;
+pub use subscription::Subscription;
 
 use crate::database::Database;
 use crate::limits::{FIELD_DIRECTIVES_MAX, QUERY_COMPLEXITY_MAX, QUERY_DEPTH_MAX, QUERY_RECURSION_MAX};
+use crate::live::Live;
 use crate::positions::Positions;
 use crate::reads::{Histories, OrdersById};
 use audit::AuditEvent;
@@ -32,7 +35,7 @@ use order::Order;
 use stock::StockItem;
 
 /// The schema, ready to execute queries.
-pub type Schema = async_graphql::Schema<Query, EmptyMutation, EmptySubscription>;
+pub type Schema = async_graphql::Schema<Query, EmptyMutation, Subscription>;
 
 /// A Relay connection whose cursors are texts.
 type Listed<Node> = Connection<String, Node, EmptyFields, EmptyFields, DefaultConnectionName, DefaultEdgeName, DisableNodesField>;
@@ -46,6 +49,8 @@ pub struct Sources {
     pub positions: Positions,
     /// How long `minPosition` waits.
     pub min_position_wait: Duration,
+    /// Who listens to what happens; [`crate::live::follow`] tells them.
+    pub live: Live,
 }
 
 /// The schema over these sources. Must be called on a tokio runtime.
@@ -62,8 +67,8 @@ pub fn sdl() -> String {
     format!("{}\n", sdl.trim())
 }
 
-fn builder() -> SchemaBuilder<Query, EmptyMutation, EmptySubscription> {
-    Schema::build(Query, EmptyMutation, EmptySubscription)
+fn builder() -> SchemaBuilder<Query, EmptyMutation, Subscription> {
+    Schema::build(Query, EmptyMutation, Subscription)
         .override_output_type_description::<ID>("An id, as a text. Opaque unless its field says otherwise.")
         .override_output_type_description::<Listed<Order>>("One page of orders.")
         .override_output_type_description::<Listed<StockItem>>("One page of stock items.")

@@ -47,6 +47,12 @@ pub(super) fn negotiate(headers: &HeaderMap) -> Option<Media> {
     (quality > 0.0).then_some(media)
 }
 
+/// Whether `Accept` asks for server-sent events. Nobody gets them who does not name them.
+pub(super) fn is_for_events(headers: &HeaderMap) -> bool {
+    let ranges = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    ranges.filter_map(|range| range.split(';').next()).any(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
 const EXACT: u8 = 3;
 
 /// The range that names the media type most exactly decides, even if it excludes it.

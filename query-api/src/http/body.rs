@@ -14,7 +14,7 @@ use crate::error::code;
 use crate::limits::REQUEST_BYTES_MAX;
 
 /// What is to be executed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Parameters {
     pub(super) query: String,
     pub(super) operation_name: Option<String>,
@@ -22,9 +22,9 @@ pub(super) struct Parameters {
 }
 
 /// The JSON object of a POST. Each parameter may be null; `extensions` must be an object, of which nothing is used.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Posted {
+pub(super) struct Posted {
     query: Option<String>,
     operation_name: Option<String>,
     variables: Option<Variables>,
@@ -58,7 +58,14 @@ pub(super) async fn from_post(request: Request) -> Result<Parameters, Refusal> {
     }
     let posted: Posted = serde_json::from_slice(&bytes)
         .map_err(|error| Refusal::bad_request(format!("the body is not the JSON of a GraphQL request: {error}")))?;
-    parameters(posted.query, posted.operation_name, posted.variables)
+    posted.check()
+}
+
+impl Posted {
+    /// With all that there must be.
+    pub(super) fn check(self) -> Result<Parameters, Refusal> {
+        parameters(self.query, self.operation_name, self.variables)
+    }
 }
 
 /// Reads a GET.

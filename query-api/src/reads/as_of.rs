@@ -29,39 +29,60 @@ const ORDER_EVENTS_MAX: i64 = 10_000;
 const OF_ORDER: &str = "(aggregate_type IN ('order', 'payment') AND aggregate_id = $1
                          OR aggregate_type = 'notification' AND aggregate_id = ANY($2))";
 
+/// Which events are about an order: its own, its payment's, and those of its notifications.
+#[derive(Clone, Debug)]
+pub struct EventsOf {
+    order_id: String,
+    notification_ids: Vec<String>,
+}
+
+impl EventsOf {
+    /// Of that order. The events of notifications do not name their order where one could search for it; the read model does.
+    pub async fn order(database: &Database, order_id: &str) -> Result<Self, QueryError> {
+        let notifications = order(database, order_id).await?.map(|now| now.view.notifications).unwrap_or_default();
+        let notification_ids = notifications.into_iter().map(|notification| notification.id).collect();
+        Ok(Self { order_id: order_id.to_owned(), notification_ids })
+    }
+}
+
 /// The order as it was at that moment, by the audit trail, and up to which position that is; `None` if it was not yet placed.
 pub async fn order_as_of(database: &Database, order_id: &str, moment: Moment) -> Result<Option<(OrderView, i64)>, QueryError> {
-    // The events of notifications do not name their order where one could search for it; the read model does.
-    let notifications = order(database, order_id).await?.map(|now| now.view.notifications).unwrap_or_default();
-    let notification_ids: Vec<_> = notifications.into_iter().map(|notification| notification.id).collect();
-    let notification_ids = notification_ids.as_slice();
+    let events = EventsOf::order(database, order_id).await?;
     let up_to = match moment {
         Moment::Position(position) => position,
         Moment::Time(time) => {
             // A state that was, even if the clocks of two writers differ: everything up to the last event of that time.
             let sql = format!("SELECT coalesce(max(position), 0) FROM contrail.audit WHERE {OF_ORDER} AND time <= $3");
-            let sql = &sql;
+            let (sql, events) = (&sql, &events);
             let last = |pool| async move {
-                sqlx::query_scalar(sql).bind(order_id).bind(notification_ids).bind(time).fetch_one(&pool).await
+                sqlx::query_scalar(sql).bind(&events.order_id).bind(&events.notification_ids).bind(time).fetch_one(&pool).await
             };
             database.read(last).await?
         }
     };
-    let sql = format!(
-        "SELECT {} FROM contrail.audit WHERE {OF_ORDER} AND position <= $3 ORDER BY position LIMIT {ORDER_EVENTS_MAX}",
-        AuditRow::COLUMNS
-    );
-    let sql = &sql;
-    let events = |pool| async move { sqlx::query_as(sql).bind(order_id).bind(notification_ids).bind(up_to).fetch_all(&pool).await };
-    let events: Vec<AuditRow> = database.read(events).await?;
     let mut view = OrderView::default();
-    for event in &events {
+    for event in &events_of(database, &events, 0, up_to).await? {
         fold(&mut view, event).map_err(QueryError::internal)?;
     }
     Ok((view.version > 0).then_some((view, up_to)))
 }
 
-fn fold(view: &mut OrderView, row: &AuditRow) -> Result<(), DecodeError> {
+/// These events, after a position and up to another, by position.
+pub async fn events_of(database: &Database, events: &EventsOf, after: i64, up_to: i64) -> Result<Vec<AuditRow>, QueryError> {
+    let sql = format!(
+        "SELECT {} FROM contrail.audit WHERE {OF_ORDER} AND position > $3 AND position <= $4
+         ORDER BY position LIMIT {ORDER_EVENTS_MAX}",
+        AuditRow::COLUMNS
+    );
+    let sql = &sql;
+    let read = |pool| async move {
+        sqlx::query_as(sql).bind(&events.order_id).bind(&events.notification_ids).bind(after).bind(up_to).fetch_all(&pool).await
+    };
+    database.read(read).await
+}
+
+/// Folds an event of an order, its payment or a notification, as the read model does.
+pub fn fold(view: &mut OrderView, row: &AuditRow) -> Result<(), DecodeError> {
     let position = u64::try_from(row.position).unwrap_or_default();
     let event = StoredEvent::from_json(&row.bytes)?;
     match row.aggregate_type.as_str() {

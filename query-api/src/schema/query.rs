@@ -180,7 +180,7 @@ fn orders_by_id<'a>(ctx: &Context<'a>) -> &'a OrdersById {
     ctx.data_unchecked()
 }
 
-fn sources<'a>(ctx: &Context<'a>) -> &'a Sources {
+pub(super) fn sources<'a>(ctx: &Context<'a>) -> &'a Sources {
     ctx.data_unchecked()
 }
 

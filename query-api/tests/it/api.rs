@@ -9,11 +9,13 @@ use http_body_util::BodyExt as _;
 use local_stack::testing::TestDatabase;
 use query_api::database::Database;
 use query_api::http::{self, Capacity};
+use query_api::live::{self, Live};
 use query_api::metrics::QueryMetrics;
 use query_api::positions::{self, Positions};
 use query_api::schema::{self, Sources};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
+use telemetry::drain::Drain;
 use telemetry::health::Health;
 use telemetry::metrics::Metrics;
 use tower::ServiceExt as _;
@@ -31,7 +33,7 @@ pub(crate) struct Api {
 
 /// The routes over other sources or of another capacity.
 pub(crate) fn router(sources: Sources, capacity: Capacity) -> Router {
-    http::router(schema::build(sources), QueryMetrics::new(&Metrics::new("query-api")), capacity)
+    http::router(schema::build(sources), QueryMetrics::new(&Metrics::new("query-api")), capacity, Drain::manual())
 }
 
 impl Api {
@@ -52,7 +54,9 @@ impl Api {
         let url = database.url().to_owned();
         tokio::spawn(positions::follow(positions.clone(), watching, url, health.component("postgres")));
         let reads = Database::open(database.url(), 4).expect("a Postgres URL");
-        let sources = Sources { database: reads, positions: positions.clone(), min_position_wait };
+        let live = Live::default();
+        tokio::spawn(live::follow(live.clone(), reads.clone(), positions.clone()));
+        let sources = Sources { database: reads, positions: positions.clone(), min_position_wait, live };
         let capacity = Capacity { deadline: DEADLINE, requests_in_flight_max: 100 };
         Self { router: router(sources, capacity), positions, writer, database }
     }

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use query_api::database::Database;
 use query_api::http::Capacity;
+use query_api::live::Live;
 use query_api::positions::Positions;
 use query_api::schema::Sources;
 use serde_json::json;
@@ -44,7 +45,7 @@ async fn an_absent_postgres_is_unavailable_and_the_schema_still_answers() {
     // A port that was free a moment ago, on which nobody listens.
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
     let database = Database::open(&format!("postgres://nobody@127.0.0.1:{port}/nowhere"), 2).expect("a Postgres URL");
-    let sources = Sources { database, positions: Positions::default(), min_position_wait: Duration::ZERO };
+    let sources = Sources { database, positions: Positions::default(), min_position_wait: Duration::ZERO, live: Live::default() };
     let mut api = Api::start().await;
     api.router = router(sources, Capacity { deadline: Duration::from_secs(20), requests_in_flight_max: 1 });
     let (code, message) = api.error("{ projections { name } }", json!({})).await;

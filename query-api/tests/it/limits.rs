@@ -7,6 +7,7 @@ use axum::http::{Request, StatusCode};
 use query_api::database::Database;
 use query_api::http::Capacity;
 use query_api::limits::{QUERY_DEPTH_MAX, QUERY_FIELDS_MAX, REQUEST_BYTES_MAX};
+use query_api::live::Live;
 use query_api::positions::Positions;
 use query_api::schema::Sources;
 use serde_json::json;
@@ -129,7 +130,10 @@ const WAITING: &str = "{ orders(minPosition: 1) { edges { cursor } } }";
 /// A server of which no read model ever moves.
 fn waiting_for_ever(api: &Api, capacity: Capacity) -> Router {
     let database = Database::open(api.database.url(), 1).expect("a Postgres URL");
-    router(Sources { database, positions: Positions::default(), min_position_wait: Duration::from_mins(1) }, capacity)
+    router(
+        Sources { database, positions: Positions::default(), min_position_wait: Duration::from_mins(1), live: Live::default() },
+        capacity,
+    )
 }
 
 fn post(query: &str) -> Request<Body> {

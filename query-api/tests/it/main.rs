@@ -13,8 +13,10 @@ mod stock;
 
 mod errors;
 mod limits;
+mod live;
 mod min_position;
 mod projections;
+mod socket;
 
 mod http;
 mod page;

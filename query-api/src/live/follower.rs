@@ -1,0 +1,100 @@
+//! Everything that happens to one order, from its first event on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::OrderId;
+use read_store::projections::ProjectionName;
+use tokio::time::sleep;
+
+use super::{Listening, Live};
+use crate::database::Database;
+use crate::error::QueryError;
+use crate::positions::Positions;
+use crate::reads::{self, AuditRow, EventsOf};
+
+/// Pause before what could not be read is read again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// What an order is followed on.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// The read models.
+    pub database: Database,
+    /// How far they are.
+    pub positions: Positions,
+    /// Who hands out what comes.
+    pub live: Live,
+    /// How long the read model of orders may be behind the trail.
+    pub wait: Duration,
+}
+
+/// Follows one order; see [`super`].
+#[derive(Debug)]
+pub struct Follower {
+    ground: Ground,
+    order_id: OrderId,
+    listening: Option<Listening>,
+    /// Read and not yet handed out.
+    read: VecDeque<Arc<AuditRow>>,
+    /// Of the last event that was handed out or read.
+    position: i64,
+}
+
+impl Follower {
+    /// Of an order that need not be placed yet.
+    pub fn new(ground: Ground, order_id: OrderId) -> Self {
+        Self { ground, order_id, listening: None, read: VecDeque::new(), position: 0 }
+    }
+
+    /// Everything up to now, from the first event on.
+    pub async fn so_far(&mut self) -> Result<Vec<Arc<AuditRow>>, QueryError> {
+        self.catch_up().await?;
+        Ok(self.read.drain(..).collect())
+    }
+
+    /// The next event: what happened next, or what will. Waits for as long as the read models cannot be reached.
+    pub async fn next(&mut self) -> Result<Arc<AuditRow>, QueryError> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                return Ok(event);
+            }
+            let Some(listening) = &mut self.listening else {
+                match self.catch_up().await {
+                    Err(error) if error.may_pass() => {
+                        tracing::debug!("a subscription waits: {error}");
+                        sleep(RETRY_PAUSE).await;
+                    }
+                    outcome => outcome?,
+                }
+                continue;
+            };
+            match listening.events.recv().await {
+                Some(event) if event.position > self.position => {
+                    self.position = event.position;
+                    return Ok(event);
+                }
+                Some(_) => {}
+                // More came than was taken: the rest is in the table.
+                None => self.listening = None,
+            }
+        }
+    }
+
+    /// Listens, and reads what came before.
+    async fn catch_up(&mut self) -> Result<(), QueryError> {
+        let Ground { database, positions, live, wait } = &self.ground;
+        let known = positions.current(ProjectionName::Audit);
+        let listening = live.listen(self.order_id, i64::try_from(known).unwrap_or(i64::MAX))?;
+        let up_to = listening.after;
+        // The order's row says which notifications are the order's, so it must know of all that the trail has.
+        positions.reach(ProjectionName::Orders, u64::try_from(up_to).unwrap_or_default(), *wait).await?;
+        let events = EventsOf::order(database, &self.order_id.to_string()).await?;
+        let rows = reads::events_of(database, &events, self.position, up_to).await?;
+        self.read.extend(rows.into_iter().map(Arc::new));
+        self.position = self.position.max(up_to);
+        self.listening = Some(listening);
+        Ok(())
+    }
+}

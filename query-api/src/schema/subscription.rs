@@ -1,0 +1,77 @@
+//! The root of every subscription.
+
+use async_graphql::{Context, ID, Subscription};
+use domain::OrderId;
+use futures::Stream;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use read_store::views::OrderView;
+
+use super::Sources;
+use super::audit::AuditEvent;
+use super::node::parse_order_id;
+use super::order::Order;
+use super::query::sources;
+use crate::error::QueryError;
+use crate::limits::LOOKUP_COST;
+use crate::live::{Follower, Ground};
+use crate::reads::{self, AuditRow};
+
+/// What can be followed, as it happens: over /graphql/ws with the subprotocol graphql-transport-ws, or as server-sent events from /graphql.
+///
+/// A subscription misses nothing and tells nothing twice, for as long as it lasts; whoever subscribes again begins anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscription;
+
+/// What can be followed, as it happens: over /graphql/ws with the subprotocol graphql-transport-ws, or as server-sent events from /graphql.
+///
+/// A subscription misses nothing and tells nothing twice, for as long as it lasts; whoever subscribes again begins anew.
+#[Subscription]
+impl Subscription {
+    /// The order of that id: as it is now, and again after each event of it, its payment or its notifications, in the order of the log. An
+    /// order that is not placed yet is waited for.
+    #[graphql(complexity = "LOOKUP_COST + child_complexity")]
+    async fn order_updated(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The order's own id (orderId) or its node id.")] id: ID,
+    ) -> Result<impl Stream<Item = Result<Order, QueryError>> + use<>, QueryError> {
+        let mut follower = follower(ctx, &id)?;
+        let mut view = OrderView::default();
+        let mut position = 0;
+        for event in follower.so_far().await? {
+            reads::fold(&mut view, &event).map_err(QueryError::internal)?;
+            position = event.position;
+        }
+        let now = (view.version > 0).then(|| Ok(Order::as_of(view.clone(), position)));
+        let later = stream::try_unfold((follower, view), async |(mut follower, mut view)| {
+            let event = follower.next().await?;
+            reads::fold(&mut view, &event).map_err(QueryError::internal)?;
+            Ok(Some((Order::as_of(view.clone(), event.position), (follower, view))))
+        });
+        Ok(stream::iter(now).chain(later))
+    }
+
+    /// Every event of the order of that id and of its payment: those that happened, oldest first, and then each as it happens.
+    #[graphql(complexity = "LOOKUP_COST + child_complexity")]
+    #[expect(clippy::unused_async, reason = "the derive wants it")]
+    async fn order_events(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The order's own id (orderId) or its node id.")] id: ID,
+    ) -> Result<impl Stream<Item = Result<AuditEvent, QueryError>> + use<>, QueryError> {
+        let follower = follower(ctx, &id)?;
+        let events = stream::try_unfold(follower, async |mut follower| {
+            let event = follower.next().await?;
+            Ok(Some((event, follower)))
+        });
+        let is_its_own = |event: &AuditRow| matches!(event.aggregate_type.as_str(), "order" | "payment");
+        Ok(events.try_filter(move |event| std::future::ready(is_its_own(event))).map_ok(|event| AuditEvent::from((*event).clone())))
+    }
+}
+
+fn follower(ctx: &Context<'_>, id: &ID) -> Result<Follower, QueryError> {
+    let order_id =
+        parse_order_id(id).ok_or_else(|| QueryError::BadUserInput(format!("id: {:?} is not the id of an order", id.0)))?;
+    let Sources { database, positions, min_position_wait, live } = sources(ctx).clone();
+    Ok(Follower::new(Ground { database, positions, live, wait: min_position_wait }, OrderId(order_id)))
+}

@@ -1,0 +1,192 @@
+//! Subscriptions, over server-sent events and over WebSocket.
+
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::http::{Request, StatusCode};
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::api::Api;
+use crate::rows::{advance, insert_event, insert_order, order_id, placed};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const UPDATED: &str = "subscription ($id: ID!) { orderUpdated(id: $id) { status position paymentStatus } }";
+
+/// What happens to the order of that number, at these positions of the log: so many events of it.
+pub(crate) async fn happen(api: &mut Api, number: u128, positions: [u32; 3], events: usize) {
+    insert_events(api, number, positions, 0, events).await;
+}
+
+/// The same without so many of the first events.
+pub(crate) async fn happen_from(api: &mut Api, number: u128, positions: [u32; 3], skipped: usize) {
+    insert_events(api, number, positions, skipped, positions.len()).await;
+}
+
+async fn insert_events(api: &mut Api, number: u128, positions: [u32; 3], from: usize, up_to: usize) {
+    let order = order_id(number);
+    let at = "2026-11-20T12:00:00Z";
+    let placed = json!({"customer": {"id": "c-42", "email": "a@example.com", "name": "A"}, "currency": "EUR",
+                        "lines": [{"sku": "TEA-1", "quantity": 2, "unit_price_minor": 1250}], "total_minor": 2500,
+                        "payment_method": "pm_card_visa", "placed_at": at, "request": {"id": order, "digest": "d"}});
+    let amount = json!({"minor_units": 2500, "currency": "EUR"});
+    let events = [
+        ("order.placed", 1, placed),
+        ("order.stock_reserved", 2, json!({"reserved_at": at, "payment_due_at": at})),
+        ("payment.captured", 1, json!({"payment_intent_id": "pi_1", "amount": amount, "captured_at": at})),
+    ];
+    for (position, (event_type, version, data)) in positions.into_iter().zip(&events).take(up_to).skip(from) {
+        insert_event(&mut api.writer, position, event_type, &order, *version, data).await;
+    }
+}
+
+/// Both read models have everything up to here.
+pub(crate) async fn reach(api: &mut Api, position: i64) {
+    advance(&mut api.writer, "orders", position).await;
+    advance(&mut api.writer, "audit", position).await;
+}
+
+/// Server-sent events, one by one.
+struct Events {
+    body: BodyDataStream,
+    read: String,
+}
+
+impl Events {
+    async fn of(api: &Api, query: &str, variables: Value) -> Self {
+        let body = json!({"query": query, "variables": variables}).to_string();
+        let request = Request::post("/graphql").header("content-type", "application/json").header("accept", "text/event-stream");
+        let response = api.exchange(request.body(Body::from(body)).expect("a request")).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { body: response.into_body().into_data_stream(), read: String::new() }
+    }
+
+    /// Name and data of the next event; `None` at the end.
+    async fn next(&mut self) -> Option<(String, String)> {
+        loop {
+            if let Some(end) = self.read.find("\n\n") {
+                let event: String = self.read.drain(..end + 2).collect();
+                let line =
+                    |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+                return Some((line("event:"), line("data:")));
+            }
+            let bytes = timeout(PATIENCE, self.body.next()).await.expect("an event in time")?.expect("a whole body");
+            self.read.push_str(std::str::from_utf8(&bytes).expect("text"));
+        }
+    }
+
+    async fn data(&mut self) -> Value {
+        let (event, data) = self.next().await.expect("an event");
+        assert_eq!(event, "next");
+        let mut response: Value = serde_json::from_str(&data).expect("JSON");
+        assert_eq!(response.get("errors"), None, "{response}");
+        response["data"].take()
+    }
+
+    /// Status and position of the next order.
+    async fn order(&mut self) -> (String, String) {
+        let data = self.data().await;
+        let text = |name: &str| data["orderUpdated"][name].as_str().expect("a text").to_owned();
+        (text("status"), text("position"))
+    }
+}
+
+fn is(order: &(String, String), status: &str, position: &str) -> bool {
+    (order.0.as_str(), order.1.as_str()) == (status, position)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_told_as_it_is_and_then_after_each_of_its_events() {
+    let mut api = Api::start().await;
+    happen(&mut api, 1, [2, 4, 5], 1).await;
+    insert_order(&mut api.writer, &placed(1)).await;
+    reach(&mut api, 3).await;
+    let mut events = Events::of(&api, UPDATED, json!({"id": order_id(1)})).await;
+    let now = events.order().await;
+    assert!(is(&now, "PLACED", "2"), "{now:?}");
+    // Two events that come at once are told one by one; those of others are not told.
+    happen(&mut api, 2, [3, 6, 7], 3).await;
+    happen_from(&mut api, 1, [2, 4, 5], 1).await;
+    advance(&mut api.writer, "audit", 7).await;
+    let then = [events.order().await, events.order().await];
+    assert!(is(&then[0], "RESERVED", "4") && is(&then[1], "RESERVED", "5"), "{then:?}");
+    let at = "2026-11-20T12:00:00Z";
+    let sent = json!({"order_id": order_id(1), "topic": "order_confirmed", "channel": "email", "sent_at": at});
+    insert_event(&mut api.writer, 8, "notification.sent", &order_id(99), 1, &sent).await;
+    advance(&mut api.writer, "audit", 8).await;
+    let told = events.order().await;
+    assert!(is(&told, "RESERVED", "8"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_not_placed_yet_is_waited_for() {
+    let mut api = Api::start().await;
+    let mut events = Events::of(&api, UPDATED, json!({"id": order_id(1)})).await;
+    let mut own =
+        Events::of(&api, "subscription ($id: ID!) { orderEvents(id: $id) { type version } }", json!({"id": order_id(1)})).await;
+    happen(&mut api, 1, [1, 2, 3], 3).await;
+    reach(&mut api, 3).await;
+    for (status, position) in [("PLACED", "1"), ("RESERVED", "2"), ("RESERVED", "3")] {
+        let order = events.order().await;
+        assert!(is(&order, status, position), "{order:?}");
+    }
+    for event_type in ["order.placed", "order.stock_reserved", "payment.captured"] {
+        let event = own.data().await["orderEvents"].take();
+        assert_eq!(event["type"], format!("contrail.{event_type}.v1"));
+    }
+    // Whoever comes later hears of all of it, too.
+    let mut late =
+        Events::of(&api, "subscription ($id: ID!) { orderEvents(id: $id) { version } }", json!({"id": order_id(1)})).await;
+    for version in [1, 2, 1] {
+        assert_eq!(late.data().await["orderEvents"]["version"], version);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_listen_for_a_while_misses_nothing() {
+    const EVENTS: u32 = 500;
+    let mut api = Api::start().await;
+    let mut events =
+        Events::of(&api, "subscription ($id: ID!) { orderEvents(id: $id) { position } }", json!({"id": order_id(1)})).await;
+    for position in 1..=EVENTS {
+        insert_event(&mut api.writer, position, "order.note", &order_id(1), position, &json!({})).await;
+        if position % 7 == 0 || position == EVENTS {
+            reach(&mut api, position.into()).await;
+        }
+    }
+    for position in 1..=EVENTS {
+        assert_eq!(events.data().await["orderEvents"]["position"], position.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_subscribed_to_is_refused() {
+    let api = Api::start().await;
+    let post = |query: &str, accept: &str| {
+        let body = json!({"query": query}).to_string();
+        let request = Request::post("/graphql").header("content-type", "application/json").header("accept", accept);
+        request.body(Body::from(body)).expect("a request")
+    };
+    let (status, body) = api.send(post("subscription { orderUpdated(id: 7, no: 1) { status } }", "text/event-stream")).await;
+    assert_eq!((status, &body["errors"][0]["extensions"]["code"]), (StatusCode::BAD_REQUEST, &json!("GRAPHQL_VALIDATION_FAILED")));
+    let (status, body) = api.send(post("subscription { orderUpdated(id: 7) { status } }", "application/json")).await;
+    assert_eq!((status, &body["errors"][0]["extensions"]["code"]), (StatusCode::OK, &json!("BAD_REQUEST")));
+    assert!(body["errors"][0]["message"].as_str().is_some_and(|message| message.contains("/graphql/ws")), "{body}");
+
+    let mut events = Events::of(&api, "subscription { orderUpdated(id: \"7\") { status } }", json!({})).await;
+    let (event, data) = events.next().await.expect("an event");
+    assert!(event == "next" && data.contains("BAD_USER_INPUT") && data.contains("is not the id of an order"), "{event}: {data}");
+    assert_eq!(events.next().await, Some(("complete".to_owned(), String::new())));
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_is_answered_by_one_event() {
+    let api = Api::start().await;
+    let mut events = Events::of(&api, "{ projections { name } }", json!({})).await;
+    assert!(events.data().await["projections"].is_array());
+    assert_eq!(events.next().await, Some(("complete".to_owned(), String::new())));
+    assert_eq!(events.next().await, None);
+}
