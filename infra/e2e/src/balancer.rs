@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
+use crate::http_client;
+
 /// How often every instance is asked, and how long it may take to answer.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -42,7 +44,7 @@ impl Balancer {
         let instances: Arc<[Instance]> = urls.into_iter().map(instance).collect::<anyhow::Result<_>>()?;
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen for a balancer")?;
         let url = format!("http://{}", listener.local_addr().context("ask for the balancer's address")?);
-        let http = reqwest::Client::builder().no_proxy().timeout(ASK_TIMEOUT).build().context("set up the HTTP client")?;
+        let http = http_client::new(ASK_TIMEOUT)?;
         let mut tasks = JoinSet::new();
         for index in 0..instances.len() {
             tasks.spawn(ask(http.clone(), Arc::clone(&instances), index));

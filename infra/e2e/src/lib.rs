@@ -47,6 +47,7 @@ pub mod chaos;
 pub mod demo;
 
 pub mod eventually;
+mod http_client;
 pub mod latency;
 mod log_server;
 pub mod random;

@@ -1,6 +1,13 @@
 //! What a service says of itself on `/metrics`.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
+
+use crate::http_client;
+
+/// How long a service may take to tell its metrics.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One look at the metrics of a service.
 #[derive(Clone, Debug)]
@@ -9,8 +16,7 @@ pub struct Scrape(String);
 impl Scrape {
     /// Asks the service at `base` for its metrics.
     pub async fn of(base: &str) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder().no_proxy().build().context("set up the HTTP client")?;
-        let answer = client.get(format!("{base}/metrics")).send().await.context("ask for metrics")?;
+        let answer = http_client::new(TIMEOUT)?.get(format!("{base}/metrics")).send().await.context("ask for metrics")?;
         Ok(Self(answer.error_for_status().context("ask for metrics")?.text().await.context("read metrics")?))
     }
 

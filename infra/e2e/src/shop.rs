@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use domain::OrderId;
 use local_stack::StackInfo;
+
+use crate::http_client;
 
 pub use commands::{Customer, Line, NewOrder, OrderAnswer, RawAnswer, StockAnswer};
 pub use gateway::{Charge, GatewayLedger, Refund};
@@ -49,11 +50,8 @@ pub struct Acknowledged {
 impl Shop {
     /// A client of the stack at these URLs.
     pub fn new(info: &StackInfo) -> anyhow::Result<Self> {
-        // reqwest wants to know who would do TLS, also for plain HTTP. Somebody may have said so before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().timeout(TRY_TIMEOUT).build().context("set up the HTTP client")?;
         Ok(Self {
-            http,
+            http: http_client::new(TRY_TIMEOUT)?,
             command_api: info.command_api.clone(),
             query_api: info.query_api.clone(),
             payment_simulator: info.payment_simulator.clone(),
