@@ -11,10 +11,11 @@ use async_nats::{
     connection::State,
     jetstream::{self, context::GetStreamErrorKind},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     cache::{CACHE_BYTES, Cache},
+    echo,
     group_commit::Appender,
     page::Inboxes,
     snapshots::Snapshots,
@@ -53,6 +54,8 @@ pub(crate) struct Connection {
     pub(crate) inboxes: Arc<Inboxes>,
     /// How many servers hold the log; known once the stream was seen.
     replicas: Arc<OnceLock<usize>>,
+    /// Looks whether the server hangs; ends with the last clone.
+    _watching: Arc<JoinSet<()>>,
 }
 
 impl Connection {
@@ -90,7 +93,7 @@ pub struct ConnectError {
 impl JetStreamEventStore {
     /// Connects to `nats_url`, one or several separated by commas (see [`servers`]), under `client_name` in the server's connection list.
     ///
-    /// Returns at once: a server that is away is waited for in the background. Fails only where waiting cannot help,
+    /// Returns at once: a server that is away is waited for in the background. Of several servers, one that hangs is left within some seconds. Fails only where waiting cannot help,
     /// such as for a malformed address.
     pub async fn connect(nats_url: &str, client_name: &str) -> Result<Self, ConnectError> {
         let (connected, connections) = watch::channel(0);
@@ -126,7 +129,18 @@ impl JetStreamEventStore {
             .await
             .map_err(|source| ConnectError { url: nats_url.to_owned(), source })?;
         let jetstream = jetstream::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
-        let connection = Connection { client, jetstream, connections, inboxes: Arc::default(), replicas: Arc::default() };
+        let mut watching = JoinSet::new();
+        if servers(nats_url).len() > 1 {
+            watching.spawn(echo::watch(client.clone()));
+        }
+        let connection = Connection {
+            client,
+            jetstream,
+            connections,
+            inboxes: Arc::default(),
+            replicas: Arc::default(),
+            _watching: Arc::new(watching),
+        };
         let appender = Appender::new(connection.clone());
         Ok(Self { connection, appender, cache: Arc::new(Cache::new(CACHE_BYTES)), snapshots: Arc::default() })
     }

@@ -36,6 +36,7 @@ mod trouble;
 mod work_queue;
 
 mod dead_letters;
+mod echo;
 mod redrive;
 mod timers;
 

@@ -208,6 +208,16 @@ impl NatsServer {
         self.process.log()
     }
 
+    /// SIGSTOP: it hangs.
+    pub fn freeze(&mut self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT: it goes on.
+    pub fn thaw(&mut self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
     /// SIGKILL; returns when the process is gone.
     pub fn kill(&mut self) {
         self.process.kill();

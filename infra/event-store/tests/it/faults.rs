@@ -93,3 +93,22 @@ async fn nothing_is_lost_or_doubled_while_leaders_change() {
     let acknowledged = check(&store, &rivals.end().await).await;
     assert!(acknowledged > 500, "only {acknowledged} were acknowledged: {:?}", store.append_stats());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_is_left_for_another() {
+    let mut servers = tokio::task::spawn_blocking(local_stack::testing::nats_cluster).await.unwrap();
+    let urls = servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",");
+    let store = connected(&urls).await;
+    store.set_up(3).await.unwrap();
+    store.wait_until_ready(|_| ()).await;
+    let rivals = Rivals::start(&store, CALLERS, 5);
+    appended_more(&store, 200).await;
+    // One of them is the one to which the client is connected. Its own pings would notice after 20 s at the earliest.
+    for server in &mut servers {
+        server.freeze();
+        appended_more(&store, 200).await;
+        server.thaw();
+        appended_more(&store, 200).await;
+    }
+    check(&store, &rivals.end().await).await;
+}
