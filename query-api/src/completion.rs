@@ -105,6 +105,11 @@ impl RootKeys {
         Self(keys)
     }
 
+    /// How many there are; one that is asked for more than once counts once.
+    pub fn count(&self) -> usize {
+        self.0.iter().collect::<BTreeSet<_>>().len()
+    }
+
     /// Sorts the fields of the root.
     pub fn sort(&self, response: &mut Response) {
         if let Value::Object(fields) = &mut response.data

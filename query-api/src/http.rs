@@ -194,6 +194,11 @@ impl Operation {
         let document = parse(&parameters.query)?;
         let chosen = operation(&document, parameters.operation_name.as_deref());
         let (kind, root_keys) = (chosen.map(|operation| operation.ty), chosen.map(|operation| RootKeys::new(&document, operation)));
+        // GraphQL, section 5.2.4.1; async-graphql would mix the events of all of them.
+        if kind == Some(OperationType::Subscription) && root_keys.as_ref().is_some_and(|keys| keys.count() != 1) {
+            let message = "a subscription has one root field: subscribe once for each";
+            return Err(Refusal::of_document(vec![error::server_error(code::GRAPHQL_VALIDATION_FAILED, message)]));
+        }
         Ok(Self { parameters, document, kind, root_keys })
     }
 

@@ -175,6 +175,11 @@ async fn what_cannot_be_subscribed_to_is_refused() {
     assert_eq!((status, &body["errors"][0]["extensions"]["code"]), (StatusCode::OK, &json!("BAD_REQUEST")));
     assert!(body["errors"][0]["message"].as_str().is_some_and(|message| message.contains("/graphql/ws")), "{body}");
 
+    let two =
+        "subscription { a: orderUpdated(id: 7) { status } ...B } fragment B on Subscription { b: orderUpdated(id: 8) { status } }";
+    let (status, body) = api.send(post(two, "text/event-stream")).await;
+    assert_eq!((status, &body["errors"][0]["extensions"]["code"]), (StatusCode::BAD_REQUEST, &json!("GRAPHQL_VALIDATION_FAILED")));
+
     let mut events = Events::of(&api, "subscription { orderUpdated(id: \"7\") { status } }", json!({})).await;
     let (event, data) = events.next().await.expect("an event");
     assert!(event == "next" && data.contains("BAD_USER_INPUT") && data.contains("is not the id of an order"), "{event}: {data}");
