@@ -17,6 +17,7 @@ use crate::{
     cache::{CACHE_BYTES, Cache},
     echo,
     group_commit::Appender,
+    leaders,
     page::Inboxes,
     snapshots::Snapshots,
     wire::STREAM,
@@ -28,6 +29,7 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 const WAIT_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause between two attempts to reconnect.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// The log. Cheap to clone; all clones share one connection, which reconnects by itself for ever, and one appender.
 #[derive(Clone)]
 pub struct JetStreamEventStore {
@@ -49,24 +51,25 @@ impl fmt::Debug for JetStreamEventStore {
 pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
-    /// Counts connections: readers start their consumer anew when it moves, instead of waiting for missed heartbeats.
-    pub(crate) connections: watch::Receiver<u64>,
+    /// Counts what answers and heartbeats get lost by: each new connection, and each new leader of the log. When it moves, what is asked is
+    /// asked again and readers start their consumers anew, instead of waiting until they have missed enough.
+    pub(crate) interruptions: watch::Receiver<u64>,
     pub(crate) inboxes: Arc<Inboxes>,
     /// How many servers hold the log; known once the stream was seen.
     replicas: Arc<OnceLock<usize>>,
-    /// Looks whether the server hangs; ends with the last clone.
+    /// Looks whether the server hangs, and for new leaders; ends with the last clone.
     _watching: Arc<JoinSet<()>>,
 }
 
 impl Connection {
-    /// Waits for `answer`, but not beyond a reconnect: what was asked over a connection that broke is never answered.
-    pub(crate) async fn unless_reconnected<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
-        let mut connections = self.connections.clone();
-        connections.mark_unchanged();
+    /// Waits for `answer`, but not beyond a reconnect or the election of a new leader: what was asked before is never answered.
+    pub(crate) async fn unless_interrupted<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let mut interruptions = self.interruptions.clone();
+        interruptions.mark_unchanged();
         tokio::select! {
             biased;
             answer = answer => Some(answer),
-            _ = connections.changed() => None,
+            _ = interruptions.changed() => None,
         }
     }
 
@@ -93,10 +96,11 @@ pub struct ConnectError {
 impl JetStreamEventStore {
     /// Connects to `nats_url`, one or several separated by commas (see [`servers`]), under `client_name` in the server's connection list.
     ///
-    /// Returns at once: a server that is away is waited for in the background. Of several servers, one that hangs is left within some seconds. Fails only where waiting cannot help,
-    /// such as for a malformed address.
+    /// Returns at once: a server that is away is waited for in the background. Of several servers, one that hangs is left within some
+    /// seconds. Fails only where waiting cannot help, such as for a malformed address.
     pub async fn connect(nats_url: &str, client_name: &str) -> Result<Self, ConnectError> {
-        let (connected, connections) = watch::channel(0);
+        let (interrupted, interruptions) = watch::channel(0_u64);
+        let connected = interrupted.clone();
         let client = ConnectOptions::new()
             .name(client_name)
             .retry_on_initial_connect()
@@ -132,11 +136,12 @@ impl JetStreamEventStore {
         let mut watching = JoinSet::new();
         if servers(nats_url).len() > 1 {
             watching.spawn(echo::watch(client.clone()));
+            watching.spawn(leaders::watch(client.clone(), interrupted));
         }
         let connection = Connection {
             client,
             jetstream,
-            connections,
+            interruptions,
             inboxes: Arc::default(),
             replicas: Arc::default(),
             _watching: Arc::new(watching),
@@ -179,14 +184,14 @@ impl JetStreamEventStore {
     /// Returns once [`check`](Self::check) succeeds; tells `on_wait` each new reason for waiting.
     pub async fn wait_until_ready(&self, mut on_wait: impl FnMut(&str)) {
         let mut told = String::new();
-        let mut connections = self.connection.connections.clone();
+        let mut interruptions = self.connection.interruptions.clone();
         while let Err(reason) = self.check().await {
             if reason != told {
                 on_wait(&reason);
                 told = reason;
             }
             // Sooner if there is a new connection.
-            if let Ok(Err(_closed)) = tokio::time::timeout(WAIT_PAUSE, connections.changed()).await {
+            if let Ok(Err(_closed)) = tokio::time::timeout(WAIT_PAUSE, interruptions.changed()).await {
                 tokio::time::sleep(WAIT_PAUSE).await;
             }
         }

@@ -23,6 +23,7 @@ mod group_commit;
 mod publish;
 
 mod execute;
+mod leaders;
 mod load;
 
 mod cache;

@@ -181,7 +181,7 @@ impl JetStreamEventStore {
     {
         let deadline = Instant::now() + LOAD_DEADLINE;
         loop {
-            match self.connection.unless_reconnected(ask()).await {
+            match self.connection.unless_interrupted(ask()).await {
                 Some(Ok(answer)) => return Ok(answer),
                 Some(Err(error)) if Instant::now() + RETRY_PAUSE > deadline => return Err(error),
                 Some(Err(_)) => tokio::time::sleep(RETRY_PAUSE).await,

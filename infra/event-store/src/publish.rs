@@ -90,10 +90,10 @@ impl Connection {
         self.client.send_request(event.subject.clone(), request).await
     }
 
-    /// Waits for `answer`, but not beyond a reconnect and not for ever: while the connection is broken, even handing over what
+    /// Waits for `answer`, but not beyond a reconnect or a new leader, and not for ever: while the connection is broken, even handing over what
     /// is to be sent can take as long as that lasts.
     async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
-        tokio::time::timeout(REQUEST_TIMEOUT, self.unless_reconnected(answer)).await.ok().flatten()
+        tokio::time::timeout(REQUEST_TIMEOUT, self.unless_interrupted(answer)).await.ok().flatten()
     }
 
     /// What became of a transaction, by the leader's account.

@@ -51,7 +51,7 @@ impl LogMessage {
 /// Reads the log onwards from a position. Reconnects by itself.
 pub struct LogReader {
     store: JetStreamEventStore,
-    connections: watch::Receiver<u64>,
+    interruptions: watch::Receiver<u64>,
     next_position: u64,
     messages: Option<pull::Ordered>,
     trouble: Trouble,
@@ -66,8 +66,14 @@ impl fmt::Debug for LogReader {
 impl JetStreamEventStore {
     /// A reader whose first message is the one at `position` (1 is the log's first; 0 means 1).
     pub fn read_from(&self, position: u64) -> LogReader {
-        let connections = self.connection.connections.clone();
-        LogReader { store: self.clone(), connections, next_position: position.max(1), messages: None, trouble: Trouble::default() }
+        let interruptions = self.connection.interruptions.clone();
+        LogReader {
+            store: self.clone(),
+            interruptions,
+            next_position: position.max(1),
+            messages: None,
+            trouble: Trouble::default(),
+        }
     }
 }
 
@@ -85,7 +91,7 @@ impl LogReader {
             let first = tokio::select! {
                 biased;
                 // A new connection: the consumer may be gone with the server that held it.
-                _ = self.connections.changed() => None,
+                _ = self.interruptions.changed() => None,
                 message = messages.next() => message,
             };
             let Some(Ok(first)) = first else {
@@ -134,7 +140,7 @@ impl LogReader {
     }
 
     async fn start(&mut self) {
-        self.connections.mark_unchanged();
+        self.interruptions.mark_unchanged();
         let config = pull::OrderedConfig {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next_position },
             replay_policy: ReplayPolicy::Instant,

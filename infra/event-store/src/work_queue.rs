@@ -112,7 +112,7 @@ const PRIORITY_GROUP: &str = "active";
 pub struct WorkQueue {
     store: JetStreamEventStore,
     options: WorkQueueOptions,
-    connections: watch::Receiver<u64>,
+    interruptions: watch::Receiver<u64>,
     messages: Option<pull::Stream>,
     /// Most events that are asked for at once.
     asked_max: usize,
@@ -173,7 +173,7 @@ impl JetStreamEventStore {
         WorkQueue {
             store: self.clone(),
             asked_max: usize::try_from(options.in_flight_max).unwrap_or(1).clamp(1, ASKED_MAX),
-            connections: self.connection.connections.clone(),
+            interruptions: self.connection.interruptions.clone(),
             messages: None,
             trouble: Trouble::default(),
             redrives: options.takes_redrives.then(|| Redrives::new(self.clone(), options.name)),
@@ -200,7 +200,7 @@ impl WorkQueue {
             };
             let first = tokio::select! {
                 biased;
-                _ = self.connections.changed() => None,
+                _ = self.interruptions.changed() => None,
                 asked_for = next_redrive(&mut self.redrives) => return vec![asked_for],
                 message = messages.next() => message,
             };
@@ -284,7 +284,7 @@ impl WorkQueue {
     }
 
     async fn start(&mut self) {
-        self.connections.mark_unchanged();
+        self.interruptions.mark_unchanged();
         let options = &self.options;
         let has_one_active = options.sharing == Sharing::OneActive;
         let config = pull::Config {

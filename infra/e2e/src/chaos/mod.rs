@@ -7,6 +7,7 @@
 //! ledger.
 
 mod clocks;
+mod elections;
 mod gaps;
 mod proxy;
 mod schedule;
@@ -35,6 +36,7 @@ use crate::log_server;
 use crate::shop::Shop;
 use crate::workload::Workload;
 use clocks::Clocks;
+use elections::Elections;
 use gaps::Span;
 use proxy::{Network, Proxy};
 use schedule::{Fault, LOG_FOLLOWER, LOG_LEADER, Planned, Schedule, WIRES, Wire};
@@ -77,6 +79,9 @@ pub struct Outcome {
     pub longest_gap_ms: u64,
     /// The longest of those that met each fault. Two things go wrong at a time, so it may be the other's doing.
     pub longest_gap_by_fault_ms: BTreeMap<String, u64>,
+    /// The longest time from when the log's leader was killed or frozen until NATS had elected another one, in milliseconds: the part of
+    /// the gap that no client can shorten.
+    pub longest_election_ms: u64,
     /// What was found afterwards.
     #[serde(flatten)]
     pub report: Report,
@@ -104,6 +109,9 @@ impl fmt::Display for Outcome {
             table.add_row([fault.clone(), count.to_string(), format!("{gap_ms} ms")]);
         }
         table.add_row(["faults in all".to_owned(), self.fault_count().to_string(), format!("{} ms", self.longest_gap_ms)]);
+        if self.longest_election_ms > 0 {
+            table.add_row(["NATS had another leader after".to_owned(), String::new(), format!("{} ms", self.longest_election_ms)]);
+        }
         let Report { orders, confirmed, rejected, cancelled, lost, duplicated, oversold, audit_verified, violations, .. } =
             &self.report;
         table.add_row(["orders".to_owned(), orders.to_string()]);
@@ -152,6 +160,7 @@ pub async fn run(stack: &mut Stack, options: Options<'_>, mut on_fault: impl FnM
         let name = planned.fault.to_string();
         options.only.is_empty() || options.only.iter().any(|word| name.contains(word.as_str()))
     };
+    let elections = Elections::watch(stack.info()).await?;
     let beside = Beside { shop: shop.clone(), wires, clocks };
     let one_after_the_other = |planned: Vec<Planned>| {
         let planned: Vec<_> = planned.into_iter().map(|planned| (is_wanted(&planned), planned)).collect();
@@ -167,8 +176,10 @@ pub async fn run(stack: &mut Stack, options: Options<'_>, mut on_fault: impl FnM
             continue;
         }
         on_fault(&planned.fault.to_string());
+        let (Fault::Kill(name) | Fault::Freeze(name)) = planned.fault else { continue };
+        let name = process(stack.info(), name).await?;
         let began = Instant::now();
-        afflict(stack, planned).await?;
+        afflict(stack, name, planned).await?;
         done.push((planned.fault.to_string(), Span { began, ended: Instant::now() }));
         // All orders have come to their ends before the last fault; or the load has failed, and says why below.
         if placing.is_finished() {
@@ -186,6 +197,7 @@ pub async fn run(stack: &mut Stack, options: Options<'_>, mut on_fault: impl FnM
     let gaps = watching.await.context("look at the acknowledged orders")?;
     until_charges_are_checked(stack.info()).await?;
     let report = invariants::check(stack, &shop).await?;
+    let leaders_lost: Vec<_> = done.iter().filter(|(fault, _)| fault.contains(LOG_LEADER)).map(|(_, span)| *span).collect();
     let mut faults: BTreeMap<String, u64> = BTreeMap::new();
     for (fault, _) in &done {
         *faults.entry(fault.clone()).or_default() += 1;
@@ -197,6 +209,7 @@ pub async fn run(stack: &mut Stack, options: Options<'_>, mut on_fault: impl FnM
         place_ms: Latencies::new(placed.orders.iter().map(|order| order.placed_after)).percentiles(),
         longest_gap_ms: gaps::longest_ms(gaps.iter().copied()),
         longest_gap_by_fault_ms: gaps::longest_by_fault_ms(&gaps, &done),
+        longest_election_ms: gaps::longest_ms(elections.after(&leaders_lost)),
         report,
     })
 }
@@ -231,22 +244,15 @@ fn address_of(url: &str) -> Option<&str> {
 }
 
 /// Does something to a process, and undoes it.
-async fn afflict(stack: &mut Stack, planned: &Planned) -> anyhow::Result<()> {
-    match planned.fault {
-        Fault::Kill(name) => {
-            let name = process(stack.info(), name).await?;
-            block_in_place(|| stack.kill(name))?;
-            sleep(planned.lasts).await;
-            block_in_place(|| stack.spawn(name))
-        }
-        Fault::Freeze(name) => {
-            let name = process(stack.info(), name).await?;
-            stack.freeze(name)?;
-            sleep(planned.lasts).await;
-            stack.thaw(name)
-        }
-        Fault::Cut(..) | Fault::Gateway(_) | Fault::Clock(..) => Ok(()),
+async fn afflict(stack: &mut Stack, name: &str, planned: &Planned) -> anyhow::Result<()> {
+    if let Fault::Freeze(_) = planned.fault {
+        stack.freeze(name)?;
+        sleep(planned.lasts).await;
+        return stack.thaw(name);
     }
+    block_in_place(|| stack.kill(name))?;
+    sleep(planned.lasts).await;
+    block_in_place(|| stack.spawn(name))
 }
 
 /// Which process is meant: of the servers that have the log, the one that leads at this moment, or one that does not.
