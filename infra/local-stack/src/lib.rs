@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod stack;
 
 pub mod testing;
+pub mod tokens;
 pub mod toolchain;
 
 pub mod process;
