@@ -1,5 +1,6 @@
 //! The routes and what surrounds them.
 
+use auth::Door;
 use axum::{
     Router,
     http::{HeaderValue, Method, Uri, header::CONTENT_TYPE},
@@ -15,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     admission::{Admission, admit},
     docs,
+    identity::identify,
     limits::Limits,
     observe::{RequestMetrics, observe},
     openapi, orders,
@@ -28,14 +30,17 @@ pub(crate) struct Api {
     pub(crate) store: JetStreamEventStore,
 }
 
-/// The whole HTTP surface of the service. `health` and `metrics` are served, not changed, except that requests are counted.
-pub fn router(store: JetStreamEventStore, health: Health, metrics: Metrics, drain: Drain, limits: &Limits) -> Router {
+/// The whole HTTP surface of the service; `door` asks those who want something of `/v1` who they are. `health` and `metrics` are served, not
+/// changed, except that requests are counted.
+pub fn router(store: JetStreamEventStore, door: Door, health: Health, metrics: Metrics, drain: Drain, limits: &Limits) -> Router {
     let (commands, _) = documented_routes().split_for_parts();
     let admission = Admission::new(limits, drain);
     let request_metrics = RequestMetrics::new(&metrics);
     metrics.register(|registry| registry.register_collector(Box::new(store.metrics())));
+    let commands = commands.with_state(Api { store });
+    let commands = commands.route_layer(from_fn_with_state(door, identify)).route_layer(from_fn_with_state(admission, admit));
     let routes = Router::new()
-        .merge(commands.with_state(Api { store }).route_layer(from_fn_with_state(admission, admit)))
+        .merge(commands)
         .route("/openapi.json", get(openapi_json))
         .merge(docs::routes())
         .merge(telemetry::http::operations(health, metrics));

@@ -1,5 +1,6 @@
 //! A command over HTTP: read, recognised if it is a retry, decided on the log, answered.
 
+use auth::{Action, Caller};
 use axum::{
     body::Body,
     extract::{FromRequest, Request as HttpRequest},
@@ -21,6 +22,7 @@ use crate::{
     context::{RequestContext, new_id},
     fields::{Fields, read_object},
     idempotency::{IdempotencyKey, digest},
+    identity::Identity,
     limits::BODY_BYTES_MAX,
     log::unavailable,
     precondition::IfMatch,
@@ -29,8 +31,6 @@ use crate::{
 
 /// CloudEvents `source` of everything that this service appends.
 pub(crate) const SOURCE: &str = "/contrail/command-api";
-/// Who asks, as long as nobody has to say who they are (DESIGN §14: `AUTH_DISABLED`).
-pub(crate) const ANONYMOUS: &str = "anonymous";
 /// How much of a body that is too long is read and thrown away, in bytes, so that a client that is still sending it gets to
 /// read the answer.
 const BODY_DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -39,6 +39,8 @@ const BODY_DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) trait CommandBody: Sized + Send {
     /// Method and path; part of every digest in the log, so it never changes.
     const ROUTE: &'static str;
+    /// What a caller must be allowed to do.
+    const ACTION: Action;
     /// Whether the command begins its aggregate: then the aggregate's first event is the one that answered it, and
     /// `If-Match` has nothing to match.
     const BEGINS_AGGREGATE: bool = false;
@@ -56,6 +58,8 @@ pub(crate) struct Command<B> {
     pub(crate) body: B,
     /// The client's name for it.
     pub(crate) key: IdempotencyKey,
+    /// Who asks.
+    pub(crate) caller: Caller,
     digest: String,
     if_match: Option<IfMatch>,
     context: RequestContext,
@@ -69,14 +73,16 @@ impl<B: CommandBody, S: Send + Sync> FromRequest<S> for Command<B> {
 
         let (mut parts, body) = request.into_parts();
         let context = RequestContext::from_request_parts(&mut parts, state).await?;
+        let Identity(caller) = Identity::from_request_parts(&mut parts, state).await?;
         // The body comes first: a client that is still sending does not read an answer.
         let bytes = read_body(body).await?;
+        caller.whose(B::ACTION)?;
         let (key, if_match) = read_headers::<B>(&parts.headers)?;
         let value = parse::<B>(&parts.headers, &bytes)?;
         let mut errors = FieldErrors::default();
         let body = read_object(&value, String::new(), &mut errors, B::read);
         let body = errors.finish(Code::InvalidFields, body)?;
-        Ok(Self { body, key, digest: digest(B::ROUTE, &value), if_match, context })
+        Ok(Self { body, key, caller, digest: digest(B::ROUTE, &value), if_match, context })
     }
 }
 
@@ -142,6 +148,9 @@ pub(crate) trait Remembers: SnapshotState {
     /// What is known of `request`.
     fn look_up(&self, request: &Request) -> RequestMemory;
 
+    /// Refuses a caller who may not do that with this very aggregate.
+    fn check_caller(&self, caller: &Caller, action: Action) -> Result<(), Problem>;
+
     /// The answer to the command that led to this state.
     fn answered(&self) -> Self::Answered;
 
@@ -152,6 +161,12 @@ pub(crate) trait Remembers: SnapshotState {
 
 impl Remembers for Order {
     type Answered = Option<OrderStatus>;
+
+    /// Somebody else's order is not there.
+    fn check_caller(&self, caller: &Caller, action: Action) -> Result<(), Problem> {
+        let Some(placement) = &self.placement else { return Ok(()) };
+        if caller.may(action, placement.customer.id.as_str()) { Ok(()) } else { Err(order_not_found()) }
+    }
 
     fn look_up(&self, request: &Request) -> RequestMemory {
         self.requests.look_up(request)
@@ -168,6 +183,10 @@ impl Remembers for Order {
 
 impl Remembers for Stock {
     type Answered = StockLevel;
+
+    fn check_caller(&self, caller: &Caller, action: Action) -> Result<(), Problem> {
+        Ok(caller.check(action)?)
+    }
 
     fn look_up(&self, request: &Request) -> RequestMemory {
         self.requests.look_up(request)
@@ -225,6 +244,8 @@ impl<B: CommandBody> Command<B> {
         let request = Request { id: self.key.request_id(A::TYPE, id), digest: self.digest.clone() };
         let context = self.event_context(&request, now);
         let decide = |loaded: &Loaded<A>| {
+            // Before anything else: also what was answered before is not for everybody.
+            loaded.aggregate.check_caller(&self.caller, B::ACTION)?;
             match loaded.aggregate.look_up(&request) {
                 RequestMemory::Repeated => return Ok(Vec::new()),
                 RequestMemory::KeyReused => return Err(key_reused()),
@@ -283,11 +304,16 @@ impl<B: CommandBody> Command<B> {
             event_id: Some(event_id),
             correlation_id: self.context.correlation_id.clone().unwrap_or_else(|| event_id.to_string()),
             causation_id: None,
-            actor: Some(ANONYMOUS.to_owned()),
+            actor: Some(self.caller.actor()),
             traceparent: Some(self.context.trace.traceparent().to_owned()),
             time: now,
         }
     }
+}
+
+/// What a caller hears of an order that does not exist, and of one that is not theirs.
+pub(crate) fn order_not_found() -> Problem {
+    Problem::new(Code::OrderNotFound, "there is no order with this id")
 }
 
 fn key_reused() -> Problem {

@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`settings`] and [`limits`]; [`api`] with the routes; `orders` and `stock`, the handlers; `command`, which
 //! all of them share; what they are made of (`fields`, `idempotency`, `precondition`, `answers`, `log`); what surrounds them
-//! (`observe`, `admission`, `context`); [`problem`], the errors; [`openapi`] and `docs`, which describe it all.
+//! (`observe`, `admission`, `identity`, `context`); [`problem`], the errors; [`openapi`] and `docs`, which describe it all.
 //!
 //! To add a command: a body type with `CommandBody` and a handler with `#[utoipa::path]` in `orders` or `stock`, a line in that
 //! module's `routes`, and `command-api openapi > command-api/openapi.json`.
@@ -33,6 +33,7 @@ mod answers;
 mod admission;
 mod context;
 mod headers;
+mod identity;
 mod observe;
 
 pub mod problem;

@@ -1,6 +1,7 @@
 //! `command-api`: logs, settings, store, router, serve, drain.
 
 use anyhow::Context as _;
+use auth::Door;
 use clap::Parser as _;
 use command_api::{
     api,
@@ -52,7 +53,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let store = store.with_cache_bytes(settings.aggregate_cache_bytes);
     let watch = tokio::spawn(readiness::watch(store.clone(), health.component("nats"), drain.clone()));
 
-    let router = api::router(store, health, metrics, drain.clone(), &Limits::default());
+    let door = Door::new(settings.auth, &health).map_err(anyhow::Error::msg).context("set up the check of callers")?;
+    let router = api::router(store, door, health, metrics, drain.clone(), &Limits::default());
     http::serve_and_linger(listener, router, drain, settings.drain_linger).await.context("serve HTTP")?;
     watch.await.context("watch the log")
 }

@@ -16,6 +16,9 @@ use crate::{
 
 const DESCRIPTION: &str = "Commands to the Contrail order backbone: place, cancel, ship and deliver orders; receive and adjust stock.
 
+Every request under `/v1` needs a bearer token, unless the service was told to ask nobody who they are. What belongs to another customer is \
+answered like what does not exist.
+
 Every POST needs an `Idempotency-Key`. The same key with the same body gets the first answer again, with `Idempotent-Replayed: true`; \
 the same key with another body gets 422. Texts are not blank and hold no control characters; their length is limited in bytes of UTF-8. \
 A command answered with 2xx is in the log and will not be lost.
@@ -66,6 +69,12 @@ pub fn document() -> Value {
     document["components"]["examples"] = Code::ALL.iter().map(|code| (code.as_str().to_owned(), problem_example(*code))).collect();
     document["components"]["parameters"] = parameters();
     document["components"]["headers"] = headers();
+    document["components"]["securitySchemes"] = json!({"bearer": {
+        "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+        "description": "A JSON Web Token, signed with EdDSA or RS256, with `sub`, `aud`, `exp` and `role`: `customer` (places, sees and \
+                        cancels orders whose customer is its `sub`), `service` (the same for every customer), `operator` (cancels, ships \
+                        and delivers orders, changes stock) or `auditor` (reads).",
+    }});
     document
 }
 
@@ -162,6 +171,9 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         refer("Traceparent");
     }
     operation["parameters"] = parameters.into();
+    if is_api {
+        operation["security"] = json!([{"bearer": []}]);
+    }
     if path.ends_with("/deliver") {
         operation["requestBody"]["required"] = json!(false);
     }
@@ -192,6 +204,7 @@ fn problems_by_status(path: &str, is_api: bool, is_command: bool) -> BTreeMap<u1
         codes.push(Code::RouteNotFound);
     }
     if is_api {
+        codes.extend([Code::Unauthenticated, Code::TooManyRequests, Code::AuthUnavailable]);
         codes.extend([Code::Unavailable, Code::Overloaded, Code::Draining, Code::DeadlineExceeded]);
     }
     if path.contains('{') && is_api {
@@ -200,6 +213,10 @@ fn problems_by_status(path: &str, is_api: bool, is_command: bool) -> BTreeMap<u1
     if is_command {
         codes.extend([Code::InvalidHeader, Code::InvalidJson, Code::ContentTooLarge, Code::UnsupportedMediaType]);
         codes.extend([Code::InvalidFields, Code::IdempotencyKeyReused, Code::Conflict]);
+    }
+    // Every role may read orders; whose is another question.
+    if is_command || path.starts_with("/v1/stock/") {
+        codes.push(Code::Forbidden);
     }
     if is_command && path.contains('{') {
         codes.push(Code::PreconditionFailed);
@@ -224,6 +241,7 @@ fn problem_response(codes: &[Code]) -> Value {
     let examples: Map<String, Value> = codes.iter().map(example).collect();
     let mut headers = vec!["X-Request-Id", "Cache-Control"];
     headers.extend(codes.iter().all(|code| code.has_retry_after()).then_some("Retry-After"));
+    headers.extend(codes.contains(&Code::Unauthenticated).then_some("WWW-Authenticate"));
     let mut headers = header_references(&headers);
     if codes.contains(&Code::Conflict) {
         headers["Retry-After"] = json!({"$ref": "#/components/headers/Retry-After-Conflict"});
@@ -322,6 +340,7 @@ fn headers() -> Value {
         "Retry-After": header("Seconds until a retry makes sense.", true, json!({"type": "integer", "minimum": 0}), json!(RETRY_AFTER_S)),
         "Retry-After-Conflict": header("Seconds until a retry makes sense; only with the code `conflict`.", false,
             json!({"type": "integer", "minimum": 0}), json!(RETRY_AFTER_S)),
+        "WWW-Authenticate": header("How to say who one is (RFC 6750).", true, string.clone(), json!("Bearer realm=\"contrail\"")),
         "X-Request-Id": header("The request's `X-Request-Id`, or a new one.", true, string.clone(), json!("r-1")),
         "Cache-Control": header("Answers are never cached.", true, string, json!("no-store")),
     })

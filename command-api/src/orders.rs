@@ -1,5 +1,6 @@
 //! The routes of orders.
 
+use auth::{Action, Role};
 use axum::{
     extract::{FromRequestParts, Path, State},
     http::{HeaderMap, StatusCode, header::LOCATION, request::Parts},
@@ -20,8 +21,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     answers::{OrderAnswer, OrderState, answer, read_answer},
     api::Api,
-    command::{ANONYMOUS, Command, CommandBody, Expectation, Outcome, now},
+    command::{Command, CommandBody, Expectation, Outcome, Remembers as _, now, order_not_found},
     fields::Fields,
+    identity::Identity,
     log,
     problem::{Code, FieldError, Problem},
 };
@@ -88,6 +90,7 @@ pub(crate) struct LineFields {
 
 impl CommandBody for PlaceOrder {
     const ROUTE: &'static str = "POST /v1/orders";
+    const ACTION: Action = Action::PlaceOrder;
     const BEGINS_AGGREGATE: bool = true;
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
@@ -135,7 +138,11 @@ fn refuse_total<T>(fields: &mut Fields<'_>) -> Option<T> {
     responses((status = CREATED, description = "The order is in the log, or was already, by this very request.", body = OrderAnswer)),
 )]
 async fn place_order(State(api): State<Api>, command: Command<PlaceOrder>) -> Result<Response, Problem> {
-    let order_id = OrderId::derive(ANONYMOUS, command.key.as_str());
+    if !command.caller.may(Action::PlaceOrder, command.body.customer.id.as_str()) {
+        let detail = "customers place orders for themselves: /customer/id must be the sub of the caller's token";
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
+    let order_id = OrderId::derive(&command.caller.actor(), command.key.as_str());
     let now = now();
     let decide = |loaded: &Loaded<Order>, request| {
         let PlaceOrder { customer, currency, lines, payment_method } = &command.body;
@@ -167,8 +174,15 @@ fn line(line: &LineFields) -> Line {
     get, path = "/v1/orders/{id}", operation_id = "getOrder", tag = "orders",
     responses((status = OK, description = "The order.", body = OrderState)),
 )]
-async fn get_order(State(api): State<Api>, id: OrderPath, headers: HeaderMap) -> Result<Response, Problem> {
+async fn get_order(
+    State(api): State<Api>,
+    Identity(caller): Identity,
+    id: OrderPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.whose(Action::ReadOrders)?;
     let loaded = log::current::<Order>(log::connected(&api.store)?, &id.0.to_string()).await?;
+    loaded.aggregate.check_caller(&caller, Action::ReadOrders)?;
     let state = OrderState::new(id.0, &loaded).ok_or_else(order_not_found)?;
     Ok(read_answer(&headers, loaded.version, &state))
 }
@@ -184,6 +198,7 @@ pub(crate) struct CancelOrder {
 
 impl CommandBody for CancelOrder {
     const ROUTE: &'static str = "POST /v1/orders/{id}/cancel";
+    const ACTION: Action = Action::CancelOrder;
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         Some(Self { reason: fields.text("reason", TEXT_BYTES_MAX)? })
@@ -200,9 +215,10 @@ impl CommandBody for CancelOrder {
 )]
 async fn cancel_order(State(api): State<Api>, id: OrderPath, command: Command<CancelOrder>) -> Result<Response, Problem> {
     let now = now();
+    let cause = if command.caller.role() == Some(Role::Operator) { Cause::Operator } else { Cause::Customer };
     let outcome = change(&api, id.0, &command, now, |request| {
         let reason = command.body.reason.clone();
-        OrderCommand::Cancel(Cancel { cause: Cause::Customer, reason, cancelled_at: now, request: Some(request) })
+        OrderCommand::Cancel(Cancel { cause, reason, cancelled_at: now, request: Some(request) })
     });
     order_answer(StatusCode::OK, id.0, &outcome.await?)
 }
@@ -221,6 +237,7 @@ pub(crate) struct ShipOrder {
 
 impl CommandBody for ShipOrder {
     const ROUTE: &'static str = "POST /v1/orders/{id}/ship";
+    const ACTION: Action = Action::ShipOrder;
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let (carrier, tracking_number) = (fields.text("carrier", TEXT_BYTES_MAX), fields.text("tracking_number", TEXT_BYTES_MAX));
@@ -252,6 +269,7 @@ pub(crate) struct DeliverOrder {}
 
 impl CommandBody for DeliverOrder {
     const ROUTE: &'static str = "POST /v1/orders/{id}/deliver";
+    const ACTION: Action = Action::DeliverOrder;
     const MAY_BE_EMPTY: bool = true;
 
     fn read(_: &mut Fields<'_>) -> Option<Self> {
@@ -295,10 +313,6 @@ async fn change<B: CommandBody>(
 fn order_answer(status: StatusCode, order_id: OrderId, outcome: &Outcome<Order>) -> Result<Response, Problem> {
     let body = OrderAnswer::new(order_id, outcome).ok_or_else(order_not_found)?;
     Ok(answer(status, outcome.version, outcome.replayed, &body))
-}
-
-fn order_not_found() -> Problem {
-    Problem::new(Code::OrderNotFound, "there is no order with this id")
 }
 
 /// What a refusal of the domain is to a client.

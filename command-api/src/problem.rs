@@ -63,6 +63,10 @@ codes! {
     InvalidHeader = "invalid-header", BAD_REQUEST, "A header is missing or not well formed";
     /// The body is not JSON, or did not arrive as a whole; `errors` has the line and column.
     InvalidJson = "invalid-json", BAD_REQUEST, "The body is not JSON";
+    /// The request says not who sends it, or in a way that is not to be believed. Send `Authorization: Bearer` with a good token.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, "Who sends this is not known";
+    /// The caller's role does not allow it.
+    Forbidden = "forbidden", FORBIDDEN, "The caller may not do this";
     /// Nothing is served at this path.
     RouteNotFound = "route-not-found", NOT_FOUND, "No such route";
     /// No order has this id.
@@ -89,6 +93,8 @@ codes! {
     InvalidFields = "invalid-fields", UNPROCESSABLE_ENTITY, "Fields are missing or wrong";
     /// The `Idempotency-Key` already stands for a different request. Nothing was changed.
     IdempotencyKeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used before";
+    /// The caller makes more requests a second than they may. Nothing was changed; `Retry-After` says when to come again.
+    TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, "Too many requests of this caller";
     /// The headers are longer than 16 KiB.
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too long";
     /// A mistake of ours. It is in the log under the problem's `trace_id`; retrying with the same key is safe.
@@ -99,6 +105,8 @@ codes! {
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too many requests in flight";
     /// This instance is about to end. Nothing was changed; another instance will answer.
     Draining = "draining", SERVICE_UNAVAILABLE, "This instance is about to end";
+    /// The keys that callers' tokens are checked with cannot be reached. Nothing was changed.
+    AuthUnavailable = "auth-unavailable", SERVICE_UNAVAILABLE, "Callers cannot be checked now";
     /// Ten seconds were not enough. Whether a command was carried out is unknown: retry it with the same `Idempotency-Key`.
     DeadlineExceeded = "deadline-exceeded", SERVICE_UNAVAILABLE, "It took too long";
 }
@@ -106,7 +114,7 @@ codes! {
 impl Code {
     /// Whether the same request may well succeed a little later, so that the answer says when to try again.
     pub fn has_retry_after(self) -> bool {
-        self == Self::Conflict || self.status() == StatusCode::SERVICE_UNAVAILABLE
+        matches!(self, Self::Conflict | Self::TooManyRequests) || self.status() == StatusCode::SERVICE_UNAVAILABLE
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use auth::{AuthFlags, AuthSettings};
 use clap::{Parser, Subcommand};
 use event_store::CACHE_BYTES;
-use telemetry::settings::{
-    DRAIN_LINGER_DEFAULT, Mistakes, SettingsError, bool_flag, drain_linger, listen_addr, mebibytes, nats_url,
-};
+use telemetry::settings::{DRAIN_LINGER_DEFAULT, Mistakes, SettingsError, drain_linger, listen_addr, mebibytes, nats_url};
 
 /// The command API of Contrail: HTTP in, events out.
 #[derive(Debug, Parser)]
@@ -18,12 +17,8 @@ pub struct Arguments {
     /// host:port to listen on
     #[arg(long, env = "LISTEN_ADDR")]
     listen_addr: Option<String>,
-    /// Must be true: callers are not asked who they are, so only this machine may call
-    #[arg(long, env = "AUTH_DISABLED", num_args = 0..=1, default_missing_value = "true")]
-    auth_disabled: Option<String>,
-    /// Keys of callers' tokens; not supported yet
-    #[arg(long, env = "AUTH_JWKS", hide = true, hide_env_values = true)]
-    auth_jwks: Option<String>,
+    #[command(flatten)]
+    auth: AuthFlags,
     /// MiB that the cache of aggregates may take [default: 64]
     #[arg(long, env = "AGGREGATE_CACHE_MIB")]
     aggregate_cache_mib: Option<String>,
@@ -48,6 +43,8 @@ pub struct Settings {
     pub nats_url: String,
     /// Where to listen.
     pub listen_addr: SocketAddr,
+    /// How callers are checked.
+    pub auth: AuthSettings,
     /// Memory that the cache of aggregates may take.
     pub aggregate_cache_bytes: usize,
     /// See [`telemetry::http::serve_and_linger`].
@@ -67,24 +64,12 @@ impl Arguments {
         let listen_addr = mistakes.required("LISTEN_ADDR", self.listen_addr, listen_addr);
         let cache_bytes = mistakes.optional("AGGREGATE_CACHE_MIB", self.aggregate_cache_mib, CACHE_BYTES, mebibytes);
         let drain_linger = mistakes.optional("DRAIN_LINGER_MS", self.drain_linger_ms, DRAIN_LINGER_DEFAULT, drain_linger);
-        let has_jwks = self.auth_jwks.is_some_and(|jwks| !jwks.trim().is_empty());
-        if has_jwks {
-            mistakes.add("AUTH_JWKS: is not supported yet; leave it out and set AUTH_DISABLED=true");
-        }
-        match self.auth_disabled.as_deref().map(str::trim).filter(|value| !value.is_empty()).map(bool_flag) {
-            Some(Ok(true)) => {}
-            Some(Err(mistake)) => mistakes.add(format!("AUTH_DISABLED: {mistake}")),
-            None | Some(Ok(false)) if has_jwks => {}
-            None | Some(Ok(false)) => mistakes.add("AUTH_DISABLED: must be true, because there is no key to check callers with"),
-        }
-        if listen_addr.is_some_and(|address| !address.ip().is_loopback()) {
-            mistakes
-                .add("LISTEN_ADDR: must be a loopback address such as 127.0.0.1:8080, because callers are not asked who they are");
-        }
+        let auth = self.auth.check(listen_addr, &mut mistakes);
         mistakes.finish()?;
         Ok(Settings {
             nats_url: nats_url.expect("finish() refuses a missing setting"),
             listen_addr: listen_addr.expect("finish() refuses a missing setting"),
+            auth,
             aggregate_cache_bytes: cache_bytes,
             drain_linger,
         })

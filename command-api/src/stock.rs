@@ -1,5 +1,6 @@
 //! The routes of stock.
 
+use auth::Action;
 use axum::{
     extract::{FromRequestParts, Path, State},
     http::{HeaderMap, StatusCode, request::Parts},
@@ -19,6 +20,7 @@ use crate::{
     api::Api,
     command::{Command, CommandBody, Expectation, now},
     fields::Fields,
+    identity::Identity,
     log,
     problem::{Code, FieldError, Problem},
 };
@@ -35,7 +37,13 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     get, path = "/v1/stock/{sku}", operation_id = "getStock", tag = "stock",
     responses((status = OK, description = "The stock.", body = StockAnswer)),
 )]
-async fn get_stock(State(api): State<Api>, sku: SkuPath, headers: HeaderMap) -> Result<Response, Problem> {
+async fn get_stock(
+    State(api): State<Api>,
+    Identity(caller): Identity,
+    sku: SkuPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.check(Action::ReadStock)?;
     let loaded = log::current::<Stock>(log::connected(&api.store)?, sku.0.as_str()).await?;
     if loaded.version == 0 {
         return Err(Problem::new(Code::StockNotFound, "nothing was ever received of this SKU"));
@@ -58,6 +66,7 @@ pub(crate) struct ReceiveStock {
 
 impl CommandBody for ReceiveStock {
     const ROUTE: &'static str = "POST /v1/stock/{sku}/receipts";
+    const ACTION: Action = Action::ChangeStock;
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let (quantity, reference) = (fields.integer("quantity", 1..=ON_HAND_MAX), fields.text("reference", TEXT_BYTES_MAX));
@@ -104,6 +113,7 @@ pub(crate) struct AdjustStock {
 
 impl CommandBody for AdjustStock {
     const ROUTE: &'static str = "POST /v1/stock/{sku}/adjustments";
+    const ACTION: Action = Action::ChangeStock;
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let delta = fields.integer("delta", -ON_HAND_MAX..=ON_HAND_MAX).and_then(|delta| match delta {

@@ -11,6 +11,7 @@ mod stock;
 mod idempotency;
 mod preconditions;
 
+mod callers;
 mod problems;
 mod requests;
 

@@ -9,13 +9,20 @@ use std::{
     time::Duration,
 };
 
+use auth::{
+    AuthSettings, Door,
+    settings::{KeySource, RateLimits},
+};
 use command_api::{api, limits::Limits, openapi, readiness};
 use domain::{
     SnapshotState,
     order::{Order, OrderConfirmed, OrderEvent, OrderStockReserved},
 };
 use event_store::{EventContext, JetStreamEventStore};
-use local_stack::nats::NatsServer;
+use local_stack::{
+    nats::NatsServer,
+    tokens::{AUDIENCE, TokenIssuer},
+};
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use telemetry::{drain::Drain, health::Health, metrics::Metrics};
@@ -61,16 +68,37 @@ impl Server {
 
     /// Everything but the streams.
     pub(crate) async fn start_without_log(limits: Limits) -> Self {
+        Self::start_behind(|_| Door::open(), limits).await
+    }
+
+    /// One that asks callers for tokens of `issuer`, with these limits for each.
+    pub(crate) async fn start_guarded(issuer: &TokenIssuer, rates: RateLimits) -> Self {
+        let key_set = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&key_set, issuer.key_set().to_string()).unwrap();
+        let settings = AuthSettings::Keys {
+            source: KeySource::File(key_set.path().to_owned()),
+            audience: AUDIENCE.to_owned(),
+            issuer: None,
+            limits: rates,
+        };
+        let server = Self::start_behind(|health| Door::new(settings, health).unwrap(), Limits::default()).await;
+        server.set_up_log().await;
+        eventually("the keys are read", async || server.get("/ready").await.status == StatusCode::OK).await;
+        server
+    }
+
+    async fn start_behind(door: impl FnOnce(&Health) -> Door, limits: Limits) -> Self {
         // Without a provider the client refuses to be made; none is used, for there is no TLS here.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let nats = tokio::task::block_in_place(local_stack::testing::nats);
         let store = JetStreamEventStore::connect(nats.url(), "command-api").await.unwrap();
         let (health, metrics, drain) = (Health::new("command-api"), Metrics::new("command-api"), Drain::manual());
+        let door = door(&health);
         health.drain_with(&drain);
         tokio::spawn(readiness::watch(store.clone(), health.component("nats"), drain.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = api::router(store.clone(), health, metrics, drain.clone(), &limits);
+        let router = api::router(store.clone(), door, health, metrics, drain.clone(), &limits);
         let serving = tokio::spawn(telemetry::http::serve(listener, router, drain.clone()));
         let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
         Self { nats, store, url, drain, serving, client, keys: AtomicU64::new(0) }
