@@ -23,6 +23,12 @@ pub mod code {
     pub const LIMIT_EXCEEDED: &str = "LIMIT_EXCEEDED";
     /// The read model did not reach `minPosition` in time; `extensions.position` is where it is.
     pub const STALE_READ: &str = "STALE_READ";
+    /// The request does not say who sends it, or in a way that is not to be believed.
+    pub const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
+    /// The caller's role does not allow it.
+    pub const FORBIDDEN: &str = "FORBIDDEN";
+    /// The caller comes too often.
+    pub const TOO_MANY_REQUESTS: &str = "TOO_MANY_REQUESTS";
     /// The server, or the database behind it, cannot answer now; the same query may work in a moment.
     pub const UNAVAILABLE: &str = "UNAVAILABLE";
     /// The answer took too long.
@@ -39,6 +45,9 @@ pub enum QueryError {
     /// An argument has a value that makes no sense; the text says which and why.
     #[error("{0}")]
     BadUserInput(String),
+    /// The caller may not see that.
+    #[error(transparent)]
+    Forbidden(#[from] auth::Forbidden),
     /// The read model is older than the caller demands.
     #[error(transparent)]
     StaleRead(#[from] StaleRead),
@@ -70,6 +79,7 @@ impl QueryError {
     fn code(&self) -> &'static str {
         match self {
             Self::BadUserInput(_) => code::BAD_USER_INPUT,
+            Self::Forbidden(_) => code::FORBIDDEN,
             Self::StaleRead(_) => code::STALE_READ,
             Self::Unavailable(_) | Self::Busy(_) => code::UNAVAILABLE,
             Self::Deadline(_) => code::DEADLINE_EXCEEDED,
@@ -128,7 +138,7 @@ fn finish_one(error: &mut ServerError, is_request_error: bool) {
                 QueryError::Internal(source) => {
                     tracing::error!(error = %Chain(source), "a query failed: {}", Chain(&**source));
                 }
-                QueryError::BadUserInput(_) | QueryError::Busy(_) => {}
+                QueryError::BadUserInput(_) | QueryError::Forbidden(_) | QueryError::Busy(_) => {}
             }
         }
         None if extensions.get("code").is_some() => {}

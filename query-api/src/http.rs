@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Request as GraphqlRequest, ServerError, parser};
+use auth::{Caller, Door, Refused};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY};
@@ -43,6 +44,7 @@ const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 #[derive(Clone)]
 struct Service {
     schema: Schema,
+    door: Door,
     field_types: Arc<FieldTypes>,
     metrics: QueryMetrics,
     deadline: Duration,
@@ -60,11 +62,13 @@ pub struct Capacity {
     pub requests_in_flight_max: usize,
 }
 
-/// `/graphql`, `/graphql/ws` and the page at `/`. What is open when the drain starts is closed.
-pub fn router(schema: Schema, metrics: QueryMetrics, capacity: Capacity, drain: Drain) -> Router {
+/// `/graphql`, `/graphql/ws` and the page at `/`. All but the page is for callers whom `door` lets in. What is open when the drain starts is
+/// closed.
+pub fn router(schema: Schema, door: Door, metrics: QueryMetrics, capacity: Capacity, drain: Drain) -> Router {
     let service = Service {
         field_types: Arc::new(FieldTypes::new(&schema.sdl())),
         schema,
+        door,
         metrics,
         deadline: capacity.deadline,
         free: Arc::new(Semaphore::new(capacity.requests_in_flight_max)),
@@ -114,8 +118,8 @@ impl Service {
         self.in_time(self.answer(request)).await
     }
 
-    async fn execute_in_time(&self, operation: Operation) -> Result<async_graphql::Response, Refusal> {
-        self.in_time(self.execute(operation)).await
+    async fn execute_in_time(&self, operation: Operation, caller: Caller) -> Result<async_graphql::Response, Refusal> {
+        self.in_time(self.execute(operation, caller)).await
     }
 
     /// One of so many at a time, and not for longer than the deadline.
@@ -126,8 +130,9 @@ impl Service {
     }
 
     async fn answer(&self, request: Request) -> Result<async_graphql::Response, Refusal> {
+        let caller = self.door.ask(request.headers()).await?;
         let operation = self.operation_of(request).await?;
-        self.execute(operation).await
+        self.execute(operation, caller).await
     }
 
     /// What an HTTP request asks for.
@@ -146,10 +151,10 @@ impl Service {
         Ok(operation)
     }
 
-    async fn execute(&self, operation: Operation) -> Result<async_graphql::Response, Refusal> {
+    async fn execute(&self, operation: Operation, caller: Caller) -> Result<async_graphql::Response, Refusal> {
         let Operation { parameters, root_keys, .. } = &operation;
         let (parameters, root_keys) = (parameters.clone(), root_keys.clone());
-        let response = self.schema.execute(operation.into_request()).await;
+        let response = self.schema.execute(operation.into_request(caller)).await;
         let mut response = self.finish(response, &parameters)?;
         if let Some(root_keys) = root_keys {
             root_keys.sort(&mut response);
@@ -158,9 +163,13 @@ impl Service {
     }
 
     /// What comes of a subscription, one response after the other. It ends with the first refusal.
-    fn subscribe(&self, operation: Operation) -> impl Stream<Item = Result<async_graphql::Response, Refusal>> + Send + use<> {
+    fn subscribe(
+        &self,
+        operation: Operation,
+        caller: Caller,
+    ) -> impl Stream<Item = Result<async_graphql::Response, Refusal>> + Send + use<> {
         let (service, parameters) = (self.clone(), operation.parameters.clone());
-        let responses = self.schema.execute_stream(operation.into_request());
+        let responses = self.schema.execute_stream(operation.into_request(caller));
         responses.map(move |response| service.finish(response, &parameters))
     }
 
@@ -176,6 +185,14 @@ impl Service {
             }
         }
         Ok(response)
+    }
+}
+
+/// Over when a caller who may go on for so long may not any more.
+async fn expiry(expires_in: Option<Duration>) {
+    match expires_in {
+        Some(left) => tokio::time::sleep(left).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -202,9 +219,9 @@ impl Operation {
         Ok(Self { parameters, document, kind, root_keys })
     }
 
-    fn into_request(self) -> GraphqlRequest {
+    fn into_request(self, caller: Caller) -> GraphqlRequest {
         let Parameters { operation_name, variables, .. } = self.parameters;
-        let mut request = GraphqlRequest::new("").variables(variables);
+        let mut request = GraphqlRequest::new("").variables(variables).data(caller);
         request.operation_name = operation_name;
         request.set_parsed_query(self.document);
         request
@@ -248,11 +265,25 @@ struct Refusal {
     status: Option<StatusCode>,
     errors: Vec<ServerError>,
     allow: Option<&'static str>,
+    /// Set if the caller is not let in.
+    at_door: Option<Refused>,
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let code = match refused {
+            Refused::NoToken | Refused::BadToken(_) => code::UNAUTHENTICATED,
+            Refused::TooOften { .. } => code::TOO_MANY_REQUESTS,
+            Refused::Unavailable => code::UNAVAILABLE,
+        };
+        let refusal = Self::new(refused.status(), code, refused.to_string());
+        Self { at_door: Some(refused), ..refusal }
+    }
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status: Some(status), errors: vec![error::server_error(code, message)], allow: None }
+        Self { status: Some(status), errors: vec![error::server_error(code, message)], allow: None, at_door: None }
     }
 
     fn bad_request(message: impl Into<String>) -> Self {
@@ -264,7 +295,7 @@ impl Refusal {
     }
 
     fn of_document(errors: Vec<ServerError>) -> Self {
-        Self { status: None, errors, allow: None }
+        Self { status: None, errors, allow: None, at_door: None }
     }
 
     fn unexecuted(&self) -> Unexecuted<'_> {
@@ -282,6 +313,9 @@ impl Refusal {
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
+        }
+        if let Some(refused) = self.at_door {
+            refused.add_headers(response.headers_mut());
         }
         response
     }

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
+use auth::Door;
 use clap::Parser as _;
 use query_api::database::Database;
 use query_api::http::Capacity;
@@ -63,7 +64,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(live::follow(live.clone(), database.clone(), positions.clone()));
     let schema = schema::build(Sources { database, positions, min_position_wait, live });
     let capacity = Capacity { deadline: REQUEST_DEADLINE + min_position_wait, requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX };
-    let queries = http::router(schema, QueryMetrics::new(&metrics), capacity, drain.clone());
+    let door = Door::new(settings.auth, &health).map_err(anyhow::Error::msg).context("set up the check of callers")?;
+    let queries = http::router(schema, door, QueryMetrics::new(&metrics), capacity, drain.clone());
     let router = queries.merge(telemetry::http::operations(health, metrics));
 
     let listen_addr = settings.listen_addr;

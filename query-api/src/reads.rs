@@ -9,7 +9,7 @@ mod orders;
 mod orders_by_id;
 
 pub use as_of::{EventsOf, Moment, events_of, fold, order_as_of};
-pub use audit::{AuditConditions, AuditKey, AuditRow, Histories, HistoryOf};
+pub use audit::{AuditConditions, AuditKey, AuditRow, Histories, HistoryOf, customer_of, is_of_history};
 pub use inventory::{StockConditions, StockKey, StockRow};
 pub use keyset::{Ends, Slice, Sql, Table, page};
 pub use orders::{OrderConditions, OrderKey, OrderRow};

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use auth::{AuthFlags, AuthSettings};
 use telemetry::settings::{self, Mistakes, SettingsError};
 
 use crate::limits::{MIN_POSITION_WAIT_MS_DEFAULT, MIN_POSITION_WAIT_MS_MAX};
@@ -38,12 +39,8 @@ pub struct Flags {
     /// Where to listen: host:port
     #[arg(long, env = "LISTEN_ADDR")]
     pub listen_addr: Option<String>,
-    /// Serve everybody who can connect; only with a loopback LISTEN_ADDR
-    #[arg(long, env = "AUTH_DISABLED", num_args = 0..=1, default_missing_value = "true")]
-    pub auth_disabled: Option<String>,
-    /// Keys of callers; this build cannot check them yet and refuses the setting
-    #[arg(long, env = "AUTH_JWKS", hide = true)]
-    pub auth_jwks: Option<String>,
+    #[command(flatten)]
+    pub auth: AuthFlags,
     /// How long `minPosition` waits for a read model, in milliseconds [default: 5000]
     #[arg(long, env = "MIN_POSITION_WAIT_MS")]
     pub min_position_wait_ms: Option<String>,
@@ -60,8 +57,10 @@ pub struct Flags {
 pub struct Settings {
     /// Where the read models are. Holds a password.
     pub database_url: String,
-    /// Where to listen; a loopback address as long as callers are not authenticated.
+    /// Where to listen.
     pub listen_addr: SocketAddr,
+    /// How callers are checked.
+    pub auth: AuthSettings,
     /// How long `minPosition` waits.
     pub min_position_wait: Duration,
     /// Database connections for queries at most.
@@ -76,16 +75,7 @@ impl Flags {
         let mut mistakes = Mistakes::new();
         let database_url = mistakes.required("DATABASE_URL", self.database_url, settings::postgres_url);
         let listen_addr = mistakes.required("LISTEN_ADDR", self.listen_addr, settings::listen_addr);
-        let auth_disabled = mistakes.optional("AUTH_DISABLED", self.auth_disabled, false, settings::bool_flag);
-        if self.auth_jwks.is_some_and(|keys| !keys.trim().is_empty()) {
-            mistakes
-                .add("AUTH_JWKS: this build cannot authenticate callers; only AUTH_DISABLED=true on a loopback LISTEN_ADDR works");
-        } else if !auth_disabled {
-            mistakes.add("AUTH_DISABLED: must be true, because this build cannot authenticate callers");
-        }
-        if listen_addr.is_some_and(|address| !address.ip().is_loopback()) {
-            mistakes.add("LISTEN_ADDR: must be a loopback address such as 127.0.0.1:8081 while callers are not authenticated");
-        }
+        let auth = self.auth.check(listen_addr, &mut mistakes);
         let min_position_wait_ms =
             mistakes.optional("MIN_POSITION_WAIT_MS", self.min_position_wait_ms, MIN_POSITION_WAIT_MS_DEFAULT, |value| {
                 number_within(value, 0, MIN_POSITION_WAIT_MS_MAX)
@@ -101,6 +91,7 @@ impl Flags {
         Ok(Settings {
             database_url: database_url.expect(present),
             listen_addr: listen_addr.expect(present),
+            auth,
             min_position_wait: Duration::from_millis(min_position_wait_ms),
             database_connections,
             drain_linger,
@@ -121,7 +112,7 @@ mod tests {
         Flags {
             database_url: Some("postgres://127.0.0.1:5432/contrail".to_owned()),
             listen_addr: Some("127.0.0.1:0".to_owned()),
-            auth_disabled: Some("true".to_owned()),
+            auth: AuthFlags { auth_disabled: Some("true".to_owned()), ..AuthFlags::default() },
             ..Flags::default()
         }
     }
@@ -130,9 +121,7 @@ mod tests {
     fn every_mistake_is_listed_at_once() {
         let flags = Flags { min_position_wait_ms: Some("16000".to_owned()), ..Flags::default() };
         let error = flags.check().expect_err("four mistakes").to_string();
-        for name in
-            ["DATABASE_URL: missing", "LISTEN_ADDR: missing", "AUTH_DISABLED: must be true", "MIN_POSITION_WAIT_MS: must be"]
-        {
+        for name in ["DATABASE_URL: missing", "LISTEN_ADDR: missing", "AUTH_JWKS: missing", "MIN_POSITION_WAIT_MS: must be"] {
             assert!(error.contains(name), "{name} is not in {error}");
         }
     }
@@ -142,11 +131,5 @@ mod tests {
         let flags = Flags { listen_addr: Some("0.0.0.0:8081".to_owned()), ..right() };
         assert!(flags.check().expect_err("a mistake").to_string().contains("LISTEN_ADDR: must be a loopback address"));
         assert!(right().check().is_ok());
-    }
-
-    #[test]
-    fn keys_are_refused_rather_than_ignored() {
-        let flags = Flags { auth_jwks: Some("keys.json".to_owned()), ..right() };
-        assert!(flags.check().expect_err("a mistake").to_string().contains("AUTH_JWKS"));
     }
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Response as GraphqlResponse, ServerError};
+use auth::{Caller, Refused, door};
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::http::header::{HOST, ORIGIN, UPGRADE};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, UPGRADE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use futures::future::{AbortHandle, Either, ready};
@@ -23,7 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 
 use super::accept::Media;
 use super::body::Posted;
-use super::{Operation, Refusal, Service};
+use super::{Operation, Refusal, Service, expiry};
 use crate::error::{code, server_error};
 use crate::limits::{OPERATIONS_PER_SOCKET_MAX, REQUEST_BYTES_MAX};
 
@@ -42,8 +43,8 @@ const SEND_DEADLINE: Duration = Duration::from_secs(15);
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Said {
     ConnectionInit {
-        #[serde(default, rename = "payload")]
-        _payload: Option<Map<String, Value>>,
+        #[serde(default)]
+        payload: Option<Map<String, Value>>,
     },
     Ping {
         #[serde(default)]
@@ -109,11 +110,28 @@ pub(super) async fn upgrade(
     if is_of_another_site(&headers) {
         return refuse(StatusCode::FORBIDDEN, code::BAD_REQUEST, "pages of other sites may not connect");
     }
+    // Browsers cannot set this header; they say who they are in `connection_init`.
+    let caller = if headers.contains_key(AUTHORIZATION) {
+        match service.door.ask(&headers).await {
+            Ok(caller) => Some(caller),
+            Err(refused) => return Refusal::from(refused).into_response(Media::Json),
+        }
+    } else {
+        None
+    };
     let Ok(place) = service.sockets.clone().try_acquire_owned() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, "too many connections are open");
     };
     let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(REQUEST_BYTES_MAX).max_frame_size(REQUEST_BYTES_MAX);
-    upgrade.on_upgrade(move |socket| serve(service, socket, place))
+    upgrade.on_upgrade(move |socket| serve(service, caller, socket, place))
+}
+
+/// Who somebody says they are in `connection_init`: `{"Authorization": "Bearer …"}`, the name in any case.
+fn token_in(payload: Option<&Map<String, Value>>) -> Result<&str, Refused> {
+    let mut fields = payload.into_iter().flatten();
+    let (_, credentials) = fields.find(|(name, _)| name.eq_ignore_ascii_case("authorization")).ok_or(Refused::NoToken)?;
+    let token = credentials.as_str().and_then(door::token_of);
+    token.ok_or_else(|| Refused::BadToken("Authorization must be a text of the form Bearer …".to_owned()))
 }
 
 /// Browsers let every page connect to anywhere, and say which page it is.
@@ -124,9 +142,9 @@ fn is_of_another_site(headers: &HeaderMap) -> bool {
     site.is_none() || site != text(HOST)
 }
 
-async fn serve(service: Service, mut socket: WebSocket, place: OwnedSemaphorePermit) {
+async fn serve(service: Service, caller: Option<Caller>, mut socket: WebSocket, place: OwnedSemaphorePermit) {
     let end = if socket.protocol().is_some_and(|protocol| protocol == PROTOCOL) {
-        Connection { service, socket: &mut socket, is_initialised: false, running: SelectAll::new(), handles: HashMap::new() }
+        Connection { service, socket: &mut socket, caller, initialised: None, running: SelectAll::new(), handles: HashMap::new() }
             .run()
             .await
     } else {
@@ -148,7 +166,10 @@ type Outcomes = Abortable<BoxStream<'static, Say>>;
 struct Connection<'a> {
     service: Service,
     socket: &'a mut WebSocket,
-    is_initialised: bool,
+    /// Who asked for the connection, if they said so then.
+    caller: Option<Caller>,
+    /// Who is on it, once `connection_init` was said.
+    initialised: Option<Caller>,
     running: SelectAll<Outcomes>,
     handles: HashMap<String, AbortHandle>,
 }
@@ -163,8 +184,11 @@ impl Connection<'_> {
         loop {
             let outcome = tokio::select! {
                 () = drain.started() => Err(End::Close(1001, "The server is about to end: connect again".to_owned())),
-                () = sleep_until(started + INIT_WAIT), if !self.is_initialised => {
+                () = sleep_until(started + INIT_WAIT), if self.initialised.is_none() => {
                     Err(End::Close(4408, "Connection initialisation timeout".to_owned()))
+                }
+                () = expiry(self.initialised.as_ref().and_then(Caller::expires_in)) => {
+                    Err(End::Close(4401, "Unauthorized: the token has expired".to_owned()))
                 }
                 _ = pings.tick() => match last_heard.elapsed() {
                     silence if silence > SILENCE_MAX => Err(End::Gone),
@@ -199,14 +223,23 @@ impl Connection<'_> {
             Err(error) => return close(4400, &format!("Invalid message: {error}")),
         };
         match said {
-            Said::ConnectionInit { .. } if self.is_initialised => close(4429, "Too many initialisation requests"),
-            Said::ConnectionInit { .. } => {
-                self.is_initialised = true;
-                self.say(&Say::ConnectionAck).await
+            Said::ConnectionInit { .. } if self.initialised.is_some() => close(4429, "Too many initialisation requests"),
+            Said::ConnectionInit { payload } => {
+                let asked = match self.caller.take() {
+                    Some(caller) => Ok(caller),
+                    None => self.service.door.ask_for(token_in(payload.as_ref())).await,
+                };
+                match asked {
+                    Ok(caller) => {
+                        self.initialised = Some(caller);
+                        self.say(&Say::ConnectionAck).await
+                    }
+                    Err(refused) => close(4403, &format!("Forbidden: {refused}")),
+                }
             }
             Said::Ping { payload } => self.say(&Say::Pong { payload }).await,
             Said::Pong { .. } => Ok(()),
-            Said::Subscribe { .. } if !self.is_initialised => close(4401, "Unauthorized"),
+            Said::Subscribe { .. } if self.initialised.is_none() => close(4401, "Unauthorized"),
             Said::Subscribe { id, .. } if self.handles.contains_key(&id) => {
                 close(4409, &format!("Subscriber for {id} already exists"))
             }
@@ -214,13 +247,17 @@ impl Connection<'_> {
                 let message = format!("a connection takes {OPERATIONS_PER_SOCKET_MAX} operations at a time");
                 self.say(&Say::Error { id, payload: vec![server_error(code::LIMIT_EXCEEDED, message)] }).await
             }
-            Said::Subscribe { id, payload } => match payload.check().and_then(Operation::parse) {
-                Ok(operation) => {
-                    self.start(id, operation);
-                    Ok(())
+            Said::Subscribe { id, payload } => {
+                let Some(caller) = self.initialised.clone() else { return close(4401, "Unauthorized") };
+                let counted = self.service.door.count(&caller).map_err(Refusal::from);
+                match counted.and_then(|()| payload.check()).and_then(Operation::parse) {
+                    Ok(operation) => {
+                        self.start(id, operation, caller);
+                        Ok(())
+                    }
+                    Err(refusal) => self.say(&Say::Error { id, payload: refusal.errors }).await,
                 }
-                Err(refusal) => self.say(&Say::Error { id, payload: refusal.errors }).await,
-            },
+            }
             Said::Complete { id } => {
                 if let Some(handle) = self.handles.remove(&id) {
                     handle.abort();
@@ -230,12 +267,12 @@ impl Connection<'_> {
         }
     }
 
-    fn start(&mut self, id: String, operation: Operation) {
+    fn start(&mut self, id: String, operation: Operation, caller: Caller) {
         let service = self.service.clone();
         let responses = if operation.kind == Some(OperationType::Subscription) {
-            Either::Left(service.subscribe(operation))
+            Either::Left(service.subscribe(operation, caller))
         } else {
-            Either::Right(stream::once(async move { service.execute_in_time(operation).await }))
+            Either::Right(stream::once(async move { service.execute_in_time(operation, caller).await }))
         };
         let (handle, registration) = AbortHandle::new_pair();
         let complete = Say::Complete { id: id.clone() };

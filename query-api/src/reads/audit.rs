@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use async_graphql::dataloader::Loader;
+use domain::envelope::StoredEvent;
+use domain::order::OrderEvent;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -131,6 +133,20 @@ impl AuditConditions {
                 sql.push(condition).push_bind(time);
             }
         }
+    }
+}
+
+/// Whether an order's history has it: an event of an order or of its payment.
+pub fn is_of_history(event: &AuditRow) -> bool {
+    matches!(event.aggregate_type.as_str(), "order" | "payment")
+}
+
+/// Whose order it is, as the event says that placed it; `None` of any other event.
+pub fn customer_of(event: &AuditRow) -> Option<String> {
+    let stored = StoredEvent::from_json(&event.bytes).ok()?;
+    match stored.decode().ok()? {
+        OrderEvent::Placed(placed) => Some(placed.customer.id.to_string()),
+        _ => None,
     }
 }
 

@@ -89,6 +89,8 @@ pub struct OrderConditions {
     pub payment_status: Option<PaymentStatus>,
     /// Of this customer.
     pub customer_id: Option<String>,
+    /// Of this customer, because the caller may see no others.
+    pub visible_of: Option<String>,
     /// Placed then or later.
     pub placed_after: Option<OffsetDateTime>,
     /// Placed earlier than this.
@@ -112,7 +114,7 @@ impl OrderConditions {
         if let Some(status) = self.payment_status {
             sql.push(" AND payment_status = ").push_bind(status.as_str());
         }
-        if let Some(customer_id) = &self.customer_id {
+        for customer_id in [&self.visible_of, &self.customer_id].into_iter().flatten() {
             sql.push(" AND customer_id = ").push_bind(customer_id.clone());
         }
         if let Some(from) = self.placed_after {

@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 
-use async_graphql::{ID, InputObject, Json, Object};
+use async_graphql::{Context, ID, InputObject, Json, Object};
+use auth::Action;
 use domain::envelope::StoredEvent;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::node;
+use super::query::caller;
 use super::scalars::{Position, int};
 use crate::error::QueryError;
 use crate::reads::{AuditConditions, AuditRow};
@@ -86,8 +88,12 @@ impl AuditEvent {
     }
 
     /// What happened, in the shape in which it was stored.
+    ///
+    /// Not for operators.
     #[expect(clippy::unused_async, reason = "the Object macro wants every resolver to be asynchronous")]
-    async fn data(&self) -> Result<Json<Box<RawValue>>, QueryError> {
+    async fn data(&self, ctx: &Context<'_>) -> Result<Json<Box<RawValue>>, QueryError> {
+        // An event is only here if it may be seen at all, so whose it is needs no second look.
+        caller(ctx)?.whose(Action::ReadPayloads)?;
         let event = StoredEvent::from_json(&self.0.bytes).map_err(QueryError::internal)?;
         Ok(Json(event.data))
     }

@@ -4,6 +4,7 @@ mod parts;
 
 use async_graphql::dataloader::DataLoader;
 use async_graphql::{Context, Enum, ID, InputObject, Object};
+use auth::{Action, Caller};
 use domain::order::OrderStatus as DomainStatus;
 use domain::payment::PaymentStatus as DomainPaymentStatus;
 use read_store::projections::ProjectionName;
@@ -33,6 +34,11 @@ impl Order {
     /// The order as it was right after the event at `up_to`.
     pub(super) fn as_of(view: OrderView, up_to: i64) -> Self {
         Self { view, up_to, min_position: None }
+    }
+
+    /// Whether that caller may know that it exists.
+    pub(super) fn is_visible_to(&self, caller: &Caller) -> bool {
+        caller.may(Action::ReadOrders, &self.view.customer.id)
     }
 
     /// The order as the read model has it, once that had `min_position`.
@@ -242,6 +248,7 @@ impl From<OrderFilter> for OrderConditions {
             status: filter.status.map(|statuses| statuses.into_iter().map(Into::into).collect()),
             payment_status: filter.payment_status.map(Into::into),
             customer_id: filter.customer_id,
+            visible_of: None,
             placed_after: filter.placed_after,
             placed_before: filter.placed_before,
         }

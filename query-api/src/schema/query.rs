@@ -1,6 +1,7 @@
 //! The root of every query.
 
 use async_graphql::{Context, ID, Object};
+use auth::{Action, Caller};
 use read_store::projections::ProjectionName;
 use time::OffsetDateTime;
 
@@ -45,6 +46,8 @@ impl Query {
         #[graphql(desc = "The order as it was right after the event at this position. Not together with asOf.")]
         as_of_position: Option<Position>,
     ) -> Result<Option<Order>, QueryError> {
+        let caller = caller(ctx)?;
+        caller.whose(Action::ReadOrders)?;
         let moment = match (as_of, as_of_position) {
             (Some(_), Some(_)) => {
                 let message = "asOf and asOfPosition cannot be combined: ask for one of them";
@@ -60,7 +63,7 @@ impl Query {
         // What the audit trail does not have yet cannot be left out of the past.
         sources.reach(ProjectionName::Audit, as_of_position).await?;
         let Some(order_id) = parse_order_id(&id).map(|id| id.to_string()) else { return Ok(None) };
-        Ok(match moment {
+        let order = match moment {
             None => {
                 let order = orders_by_id(ctx).get(order_id).await?;
                 order.map(|row| Order::at_least(row, min_position))
@@ -69,7 +72,8 @@ impl Query {
                 let order = reads::order_as_of(&sources.database, &order_id, moment).await?;
                 order.map(|(view, up_to)| Order::as_of(view, up_to))
             }
-        })
+        };
+        Ok(order.filter(|order| order.is_visible_to(caller)))
     }
 
     /// Orders, newest first.
@@ -87,8 +91,9 @@ impl Query {
         #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
         #[graphql(desc = "Wait until the read model has this position.")] min_position: Option<Position>,
     ) -> Result<Listed<Order>, QueryError> {
+        let visible_of = caller(ctx)?.whose(Action::ReadOrders)?.map(str::to_owned);
         let page = Page::new(PageArguments { first, after, last, before })?;
-        let conditions = filter.map(OrderConditions::from).unwrap_or_default();
+        let conditions = OrderConditions { visible_of, ..filter.map(OrderConditions::from).unwrap_or_default() };
         let sources = sources(ctx);
         sources.reach(ProjectionName::Orders, min_position).await?;
         reads::page::<OrderRow>(&sources.database, |sql| conditions.push(sql), &page, ends(ctx)).await.map(listed)
@@ -102,6 +107,7 @@ impl Query {
         #[graphql(desc = "The stock keeping unit.")] sku: String,
         #[graphql(desc = "Wait until the read model has this position.")] min_position: Option<Position>,
     ) -> Result<Option<StockItem>, QueryError> {
+        caller(ctx)?.check(Action::ReadStock)?;
         let sources = sources(ctx);
         sources.reach(ProjectionName::Inventory, min_position).await?;
         Ok(reads::stock_item(&sources.database, &sku).await?.map(StockItem::from))
@@ -122,6 +128,7 @@ impl Query {
         #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
         #[graphql(desc = "Wait until the read model has this position.")] min_position: Option<Position>,
     ) -> Result<Listed<StockItem>, QueryError> {
+        caller(ctx)?.check(Action::ReadStock)?;
         let page = Page::new(PageArguments { first, after, last, before })?;
         let conditions = filter.map(StockConditions::from).unwrap_or_default();
         let sources = sources(ctx);
@@ -144,6 +151,7 @@ impl Query {
         #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
         #[graphql(desc = "Wait until the read model has this position.")] min_position: Option<Position>,
     ) -> Result<Listed<AuditEvent>, QueryError> {
+        caller(ctx)?.check(Action::ReadTrail)?;
         let page = Page::new(PageArguments { first, after, last, before })?;
         let conditions = filter.map(AuditConditions::from).unwrap_or_default();
         let sources = sources(ctx);
@@ -154,6 +162,7 @@ impl Query {
     /// Every read model and how far it is.
     #[graphql(complexity = "LOOKUP_COST + child_complexity")]
     async fn projections(&self, ctx: &Context<'_>) -> Result<Vec<Projection>, QueryError> {
+        caller(ctx)?.check(Action::ReadProjections)?;
         Ok(reads::projections(&sources(ctx).database).await?.into_iter().map(Projection::from).collect())
     }
 
@@ -164,20 +173,45 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "The id of an Order, a StockItem or an AuditEvent.")] id: ID,
     ) -> Result<Option<Node>, QueryError> {
-        let database = &sources(ctx).database;
+        let (caller, database) = (caller(ctx)?, &sources(ctx).database);
         Ok(match NodeId::parse(&id) {
-            Some(NodeId::Order(order_id)) => orders_by_id(ctx).get(order_id.to_string()).await?.map(|row| Node::Order(row.into())),
-            Some(NodeId::StockItem(sku)) => reads::stock_item(database, &sku).await?.map(|row| Node::StockItem(row.into())),
+            Some(NodeId::Order(order_id)) => {
+                caller.whose(Action::ReadOrders)?;
+                let order = orders_by_id(ctx).get(order_id.to_string()).await?.map(Order::from);
+                order.filter(|order| order.is_visible_to(caller)).map(Node::Order)
+            }
+            Some(NodeId::StockItem(sku)) => {
+                caller.check(Action::ReadStock)?;
+                reads::stock_item(database, &sku).await?.map(|row| Node::StockItem(row.into()))
+            }
             Some(NodeId::AuditEvent(position)) => {
-                reads::audit_event(database, position).await?.map(|row| Node::AuditEvent(row.into()))
+                let Some(event) = reads::audit_event(database, position).await? else { return Ok(None) };
+                is_visible(&event, caller, orders_by_id(ctx)).await?.then(|| Node::AuditEvent(event.into()))
             }
             None => None,
         })
     }
 }
 
+/// Whoever may read the whole trail sees every event; others see what the history of an order shows them.
+async fn is_visible(event: &AuditRow, caller: &Caller, orders: &OrdersById) -> Result<bool, QueryError> {
+    if caller.check(Action::ReadTrail).is_ok() {
+        return Ok(true);
+    }
+    if !reads::is_of_history(event) {
+        return Ok(false);
+    }
+    let order = orders.get(event.aggregate_id.clone()).await?.map(Order::from);
+    Ok(order.is_some_and(|order| order.is_visible_to(caller)))
+}
+
 fn orders_by_id<'a>(ctx: &Context<'a>) -> &'a OrdersById {
     ctx.data_unchecked()
+}
+
+/// Who asks.
+pub(super) fn caller<'a>(ctx: &Context<'a>) -> Result<&'a Caller, QueryError> {
+    ctx.data().map_err(|error| QueryError::internal(error.message))
 }
 
 pub(super) fn sources<'a>(ctx: &Context<'a>) -> &'a Sources {

@@ -1,6 +1,9 @@
 //! The root of every subscription.
 
+use std::future::ready;
+
 use async_graphql::{Context, ID, Subscription};
+use auth::{Action, Caller};
 use domain::OrderId;
 use futures::Stream;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -10,7 +13,7 @@ use super::Sources;
 use super::audit::AuditEvent;
 use super::node::parse_order_id;
 use super::order::Order;
-use super::query::sources;
+use super::query::{caller, sources};
 use crate::error::QueryError;
 use crate::limits::LOOKUP_COST;
 use crate::live::{Follower, Ground};
@@ -35,6 +38,7 @@ impl Subscription {
         ctx: &Context<'_>,
         #[graphql(desc = "The order's own id (orderId) or its node id.")] id: ID,
     ) -> Result<impl Stream<Item = Result<Order, QueryError>> + use<>, QueryError> {
+        let caller = allowed(ctx)?;
         let mut follower = follower(ctx, &id)?;
         let mut view = OrderView::default();
         let mut position = 0;
@@ -48,7 +52,8 @@ impl Subscription {
             reads::fold(&mut view, &event).map_err(QueryError::internal)?;
             Ok(Some((Order::as_of(view.clone(), event.position), (follower, view))))
         });
-        Ok(stream::iter(now).chain(later))
+        // Somebody else's order looks like one that is never placed.
+        Ok(stream::iter(now).chain(later).try_filter(move |order: &Order| ready(order.is_visible_to(&caller))))
     }
 
     /// Every event of the order of that id and of its payment: those that happened, oldest first, and then each as it happens.
@@ -59,14 +64,27 @@ impl Subscription {
         ctx: &Context<'_>,
         #[graphql(desc = "The order's own id (orderId) or its node id.")] id: ID,
     ) -> Result<impl Stream<Item = Result<AuditEvent, QueryError>> + use<>, QueryError> {
+        let caller = allowed(ctx)?;
         let follower = follower(ctx, &id)?;
-        let events = stream::try_unfold(follower, async |mut follower| {
+        let events = stream::try_unfold((follower, None), async |(mut follower, customer_id)| {
             let event = follower.next().await?;
-            Ok(Some((event, follower)))
+            // Its first event says whose it is.
+            let customer_id = customer_id.or_else(|| reads::customer_of(&event));
+            Ok(Some(((event, customer_id.clone()), (follower, customer_id))))
         });
-        let is_its_own = |event: &AuditRow| matches!(event.aggregate_type.as_str(), "order" | "payment");
-        Ok(events.try_filter(move |event| std::future::ready(is_its_own(event))).map_ok(|event| AuditEvent::from((*event).clone())))
+        let is_seen = move |event: &AuditRow, customer_id: Option<&str>| {
+            reads::is_of_history(event) && caller.may(Action::ReadOrders, customer_id.unwrap_or_default())
+        };
+        let events = events.try_filter(move |(event, customer_id)| ready(is_seen(event, customer_id.as_deref())));
+        Ok(events.map_ok(|(event, _)| AuditEvent::from((*event).clone())))
     }
+}
+
+/// Who asks, if they may read any order.
+fn allowed(ctx: &Context<'_>) -> Result<Caller, QueryError> {
+    let caller = caller(ctx)?;
+    caller.whose(Action::ReadOrders)?;
+    Ok(caller.clone())
 }
 
 fn follower(ctx: &Context<'_>, id: &ID) -> Result<Follower, QueryError> {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use auth::settings::{KeySource, RateLimits};
+use auth::{AuthSettings, Door};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use local_stack::testing::TestDatabase;
+use local_stack::tokens::{AUDIENCE, TokenIssuer};
 use query_api::database::Database;
 use query_api::http::{self, Capacity};
 use query_api::live::{self, Live};
@@ -33,7 +36,11 @@ pub(crate) struct Api {
 
 /// The routes over other sources or of another capacity.
 pub(crate) fn router(sources: Sources, capacity: Capacity) -> Router {
-    http::router(schema::build(sources), QueryMetrics::new(&Metrics::new("query-api")), capacity, Drain::manual())
+    router_behind(Door::open(), sources, capacity)
+}
+
+fn router_behind(door: Door, sources: Sources, capacity: Capacity) -> Router {
+    http::router(schema::build(sources), door, QueryMetrics::new(&Metrics::new("query-api")), capacity, Drain::manual())
 }
 
 impl Api {
@@ -44,6 +51,24 @@ impl Api {
 
     /// With this wait for `minPosition`.
     pub(crate) async fn start_with(min_position_wait: Duration) -> Self {
+        Self::start_behind(Door::open(), min_position_wait).await
+    }
+
+    /// One that asks callers for tokens of `issuer`, with these limits for each.
+    pub(crate) async fn start_guarded(issuer: &TokenIssuer, limits: RateLimits) -> Self {
+        let key_set = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(&key_set, issuer.key_set().to_string()).expect("it is written");
+        let source = KeySource::File(key_set.path().to_owned());
+        let settings = AuthSettings::Keys { source, audience: AUDIENCE.to_owned(), issuer: None, limits };
+        let health = Health::new("query-api");
+        let door = Door::new(settings, &health).expect("a door");
+        while !health.is_ready() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Self::start_behind(door, Duration::from_secs(10)).await
+    }
+
+    async fn start_behind(door: Door, min_position_wait: Duration) -> Self {
         let database = tokio::task::spawn_blocking(local_stack::testing::database).await.expect("a database of the test");
         let options = database.url().parse().expect("a Postgres URL");
         read_store::schema::migrate(&options).await.expect("an empty database is migrated");
@@ -58,7 +83,7 @@ impl Api {
         tokio::spawn(live::follow(live.clone(), reads.clone(), positions.clone()));
         let sources = Sources { database: reads, positions: positions.clone(), min_position_wait, live };
         let capacity = Capacity { deadline: DEADLINE, requests_in_flight_max: 100 };
-        Self { router: router(sources, capacity), positions, writer, database }
+        Self { router: router_behind(door, sources, capacity), positions, writer, database }
     }
 
     /// Another connection that may write.
@@ -73,6 +98,14 @@ impl Api {
         let (status, body) = self.send(request.body(Body::from(body)).expect("a request")).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         body
+    }
+
+    /// Status and response of a query of whoever has this token.
+    pub(crate) async fn ask_as(&self, token: &str, query: &str, variables: Value) -> (StatusCode, Value) {
+        let body = json!({"query": query, "variables": variables}).to_string();
+        let request = Request::post("/graphql").header("content-type", "application/json");
+        let request = request.header("authorization", format!("Bearer {token}"));
+        self.send(request.body(Body::from(body)).expect("a request")).await
     }
 
     /// The data of a query that has no errors.

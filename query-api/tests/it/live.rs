@@ -48,15 +48,21 @@ pub(crate) async fn reach(api: &mut Api, position: i64) {
 }
 
 /// Server-sent events, one by one.
-struct Events {
+pub(crate) struct Events {
     body: BodyDataStream,
     read: String,
 }
 
 impl Events {
     async fn of(api: &Api, query: &str, variables: Value) -> Self {
+        Self::as_caller(api, "nobody", query, variables).await
+    }
+
+    /// Those that whoever has this token gets.
+    pub(crate) async fn as_caller(api: &Api, token: &str, query: &str, variables: Value) -> Self {
         let body = json!({"query": query, "variables": variables}).to_string();
         let request = Request::post("/graphql").header("content-type", "application/json").header("accept", "text/event-stream");
+        let request = request.header("authorization", format!("Bearer {token}"));
         let response = api.exchange(request.body(Body::from(body)).expect("a request")).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -64,7 +70,7 @@ impl Events {
     }
 
     /// Name and data of the next event; `None` at the end.
-    async fn next(&mut self) -> Option<(String, String)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, String)> {
         loop {
             if let Some(end) = self.read.find("\n\n") {
                 let event: String = self.read.drain(..end + 2).collect();
@@ -77,7 +83,7 @@ impl Events {
         }
     }
 
-    async fn data(&mut self) -> Value {
+    pub(crate) async fn data(&mut self) -> Value {
         let (event, data) = self.next().await.expect("an event");
         assert_eq!(event, "next");
         let mut response: Value = serde_json::from_str(&data).expect("JSON");

@@ -11,6 +11,7 @@ mod orders;
 mod paging;
 mod stock;
 
+mod callers;
 mod errors;
 mod limits;
 mod live;

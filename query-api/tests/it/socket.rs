@@ -16,12 +16,12 @@ use crate::rows::{insert_order, order_id, placed};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Client {
+pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
 /// Serves `api`, and returns its address.
-async fn served(api: &Api) -> String {
+pub(crate) async fn served(api: &Api) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let router = api.router.clone();
@@ -30,7 +30,7 @@ async fn served(api: &Api) -> String {
 }
 
 impl Client {
-    async fn connect(address: &str, headers: &[(&'static str, &str)]) -> Result<Self, Error> {
+    pub(crate) async fn connect(address: &str, headers: &[(&'static str, &str)]) -> Result<Self, Error> {
         let mut request = format!("ws://{address}/graphql/ws").into_client_request().expect("a request");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a header"));
@@ -38,7 +38,7 @@ impl Client {
         connect_async(request).await.map(|(socket, _)| Self { socket })
     }
 
-    async fn open(address: &str) -> Self {
+    pub(crate) async fn open(address: &str) -> Self {
         let protocol = [("sec-websocket-protocol", "graphql-transport-ws")];
         Self::connect(address, &protocol).await.expect("a connection")
     }
@@ -51,11 +51,11 @@ impl Client {
         client
     }
 
-    async fn say(&mut self, message: &Value) {
+    pub(crate) async fn say(&mut self, message: &Value) {
         self.socket.send(Message::text(message.to_string())).await.expect("it is sent");
     }
 
-    async fn subscribe(&mut self, id: &str, query: &str, variables: Value) {
+    pub(crate) async fn subscribe(&mut self, id: &str, query: &str, variables: Value) {
         self.say(&json!({"id": id, "type": "subscribe", "payload": {"query": query, "variables": variables}})).await;
     }
 
@@ -69,13 +69,13 @@ impl Client {
         }
     }
 
-    async fn hear(&mut self) -> Value {
+    pub(crate) async fn hear(&mut self) -> Value {
         let message = self.next().await;
         serde_json::from_str(message.to_text().expect("a text")).unwrap_or_else(|error| panic!("{error}: {message:?}"))
     }
 
     /// The code with which the connection is closed.
-    async fn closed(&mut self) -> u16 {
+    pub(crate) async fn closed(&mut self) -> u16 {
         let message = self.next().await;
         let Message::Close(Some(frame)) = message else { panic!("not closed: {message:?}") };
         frame.code.into()
