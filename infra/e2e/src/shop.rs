@@ -33,6 +33,7 @@ pub struct Shop {
     command_api: String,
     query_api: String,
     payment_simulator: String,
+    tokens: Arc<BTreeMap<String, String>>,
     patience: Duration,
     acknowledged: Arc<Mutex<BTreeMap<String, Vec<Acknowledged>>>>,
     vain: Arc<retry::Vain>,
@@ -55,6 +56,7 @@ impl Shop {
             command_api: info.command_api.clone(),
             query_api: info.query_api.clone(),
             payment_simulator: info.payment_simulator.clone(),
+            tokens: Arc::new(info.tokens.clone()),
             patience: PATIENCE,
             acknowledged: Arc::default(),
             vain: Arc::default(),
@@ -69,6 +71,14 @@ impl Shop {
     /// What was tried in vain so far, and tried again.
     pub fn vain_tries(&self) -> VainTries {
         self.vain.so_far()
+    }
+
+    /// The request in the name of whoever does such a thing.
+    fn sign(&self, request: reqwest::RequestBuilder, role: &str) -> reqwest::RequestBuilder {
+        match self.tokens.get(role) {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     fn acknowledge(&self, key: &str, acknowledged: Acknowledged) {

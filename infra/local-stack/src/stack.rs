@@ -7,6 +7,7 @@
 //! processes.json    which processes belong to it, for `down`
 //! ports.json        the ports, so that the next start uses the same ones
 //! audit-key.pem     the key that signs audit checkpoints
+//! auth-key.pem      the key that signs callers' tokens; auth-jwks.json is its public half, which the services check tokens with
 //! nats/ postgres/   the data (nats-1/ and so on where the log is replicated): starting a stack here again continues with it
 //! ledger.jsonl      what the payment simulator has charged and refunded
 //! mail/             the messages that customers would have got
@@ -21,6 +22,7 @@ mod record;
 mod servers;
 mod services;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -39,6 +41,7 @@ use crate::Durability;
 use crate::nats::NatsServer;
 use crate::postgres::PostgresServer;
 use crate::process::{self, Launch, Lifetime, Process};
+use crate::tokens::{self, Claims, TokenIssuer};
 use crate::{checkout, port, probe};
 use ports::Ports;
 use services::Environment;
@@ -50,6 +53,8 @@ const READY_DEADLINE: Duration = Duration::from_mins(1);
 const SET_UP_DEADLINE: Duration = Duration::from_mins(2);
 /// A service that is told to stop finishes what is in flight within 30 s; a little later we kill it.
 pub const SERVICE_STOP_DEADLINE: Duration = Duration::from_secs(35);
+/// How long the tokens in `stack.json` are good for; the next start issues new ones.
+const TOKEN_LIFETIME: Duration = Duration::from_hours(30 * 24);
 /// The database that the services use on our own Postgres.
 const DATABASE: &str = "contrail";
 
@@ -168,6 +173,7 @@ impl Stack {
         let audit_key = self.set_up("audit-key", &["audit", "key"])?;
         audit_key.trim().clone_into(&mut self.info.audit_vkey);
 
+        self.info.tokens = self.issue_tokens()?;
         progress("starting the services");
         for name in SERVICES {
             let process = Process::new(name, self.launch(name)?);
@@ -182,6 +188,16 @@ impl Stack {
         }
         self.is_announced = true;
         self.record()
+    }
+
+    /// One token for each role, and the key to check them with.
+    fn issue_tokens(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let directory = &self.options.directory;
+        let issuer = token_issuer(directory)?;
+        info::replace(&directory.join(services::KEY_SET), &issuer.key_set())?;
+        let token =
+            |(role, subject)| (role, issuer.token(Claims { role, subject, audience: tokens::AUDIENCE, lifetime: TOKEN_LIFETIME }));
+        Ok(tokens::SUBJECTS.map(token).into_iter().map(|(role, token)| (role.to_owned(), token)).collect())
     }
 
     /// Where everything is.
@@ -451,6 +467,12 @@ impl Stack {
         );
         Ok(printed)
     }
+}
+
+/// Who issues tokens for the stack in this folder, running or not.
+pub fn token_issuer(directory: &Path) -> anyhow::Result<TokenIssuer> {
+    folder::create(directory)?;
+    TokenIssuer::open_or_generate(&directory.join(services::TOKEN_KEY))
 }
 
 /// What is not a service.

@@ -19,6 +19,8 @@ pub(crate) enum Task {
     Up(Up),
     /// Stop what `up` has started; its data stays
     Down(Down),
+    /// Print a bearer token for the stack of this checkout
+    Token(Token),
     /// Run the checks of `tidy` and all tests
     Test(Test),
     /// Let everything go wrong under load, at random, and check the invariants afterwards
@@ -82,6 +84,22 @@ pub(crate) struct Down {
     /// Remove all data too: every order is lost
     #[arg(long)]
     pub(crate) purge: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// What its bearer is: customer, service, operator or auditor
+    #[arg(long, value_parser = local_stack::tokens::ROLES)]
+    pub(crate) role: String,
+    /// Who its bearer is; for a customer, the id that is in their orders [default: who has the role's token in stack.json]
+    #[arg(long)]
+    pub(crate) sub: Option<String>,
+    /// For how many seconds it is good
+    #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+    pub(crate) ttl: u64,
+    /// Whom it is for
+    #[arg(long, default_value = local_stack::tokens::AUDIENCE)]
+    pub(crate) audience: String,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! `cargo xtask demo|up|down|test|chaos|bench|tidy`: everything that one does with this checkout, in one command each.
+//! `cargo xtask demo|up|down|token|test|chaos|bench|tidy`: everything that one does with this checkout, in one command each.
 //!
 //! Results go to standard output, progress to standard error. Exit codes: 0 done, 1 failed, 2 usage, 4 a stack is running already,
 //! 130 interrupted.
@@ -14,6 +14,7 @@ mod own_stack;
 mod progress;
 mod test;
 mod tidy;
+mod token;
 mod up;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Up(options) => up::run(options),
         Task::Down(options) => down::run(&options),
+        Task::Token(options) => token::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Chaos(options) => chaos::run(&options),
         Task::Bench(options) => bench::run(options),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use e2e::random::Random;
+use local_stack::StackInfo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -35,12 +36,13 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// So many connections. Those of different runs ask for different orders.
-    pub(super) async fn connect_many(base_url: &str, count: usize, orders: u64, run: usize) -> anyhow::Result<Vec<Self>> {
-        let address = base_url.strip_prefix("http://").context("the query API's URL starts with http://")?;
+    /// So many connections of one caller. Those of different runs ask for different orders.
+    pub(super) async fn connect_many(info: &StackInfo, count: usize, orders: u64, run: usize) -> anyhow::Result<Vec<Self>> {
+        let token = info.tokens.get("service").context("the stack has a token for services")?;
+        let address = info.query_api.strip_prefix("http://").context("the query API's URL starts with http://")?;
         let body_bytes = BODY_BEFORE_ID.len() + UUID_CHARS + BODY_AFTER_ID.len();
         let request_before_id = format!(
-            "POST /graphql HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nAccept: application/json\r\n\
+            "POST /graphql HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nAccept: application/json\r\n\
              Content-Length: {body_bytes}\r\n\r\n{BODY_BEFORE_ID}"
         );
         let mut askers = Vec::with_capacity(count);

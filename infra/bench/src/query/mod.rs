@@ -69,9 +69,9 @@ async fn measure(options: &Options, orders: u64, pgbench: &Pgbench, stack: &mut 
     let mut runs = Runs::default();
     for run in 1..=options.runs.get() {
         let limit = pgbench.run(&script, &stack.info().database, CONNECTIONS, measured).await?;
-        let query_api = stack.info().query_api.clone();
+        let info = stack.info().clone();
         let asking = async move || {
-            let askers = Asker::connect_many(&query_api, CONNECTIONS, orders, run).await?;
+            let askers = Asker::connect_many(&info, CONNECTIONS, orders, run).await?;
             closed_loop::run(askers, window).await.context("query orders")
         };
         let ours = closed_loop::on_one_thread(asking).await?;

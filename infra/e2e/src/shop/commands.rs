@@ -125,7 +125,9 @@ impl Shop {
     }
 
     async fn post(&self, path: &str, key: &str, body: &impl Serialize) -> Result<retry::Answered, ShopError> {
+        let is_of_shop = path.starts_with("/v1/stock/") || path.ends_with("/ship") || path.ends_with("/deliver");
         let request = self.http.post(format!("{}{path}", self.command_api)).header(IDEMPOTENCY_KEY, key).json(body);
+        let request = self.sign(request, if is_of_shop { "operator" } else { "service" });
         retry::send(request, self.patience, key, &self.vain).await
     }
 }

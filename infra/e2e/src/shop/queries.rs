@@ -106,7 +106,7 @@ impl Shop {
         let body = json!({ "query": query, "variables": variables });
         let ends = Instant::now() + self.patience;
         loop {
-            let request = self.http.post(format!("{}/graphql", self.query_api)).json(&body);
+            let request = self.sign(self.http.post(format!("{}/graphql", self.query_api)).json(&body), "auditor");
             let mut answer: Value = retry::send(request, self.patience, query, &self.vain).await?.json()?;
             let Some(errors) = answer.get("errors").and_then(Value::as_array).filter(|errors| !errors.is_empty()) else {
                 return serde_json::from_value(answer["data"].take()).with_context(|| format!("read the answer to {query}"));
@@ -122,8 +122,8 @@ impl Shop {
 
     /// Any query, sent once. Fails unless there is an answer; whether it is an error is for the caller to see.
     pub async fn ask_once(&self, query: &str, variables: &Value) -> anyhow::Result<Value> {
-        let request =
-            self.http.post(format!("{}/graphql", self.query_api)).json(&json!({ "query": query, "variables": variables }));
+        let body = json!({ "query": query, "variables": variables });
+        let request = self.sign(self.http.post(format!("{}/graphql", self.query_api)).json(&body), "auditor");
         let response = request.send().await.with_context(|| format!("send {query}"))?;
         let status = response.status();
         let body = response.text().await.with_context(|| format!("read the answer to {query}"))?;

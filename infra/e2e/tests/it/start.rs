@@ -14,8 +14,8 @@ const USAGE: i32 = 2;
 
 /// Each service, its arguments, and the settings that it cannot do without.
 const REQUIRED: [(&str, &[&str], &[&str]); 4] = [
-    ("command-api", &[], &["NATS_URL", "LISTEN_ADDR", "AUTH_DISABLED"]),
-    ("query-api", &[], &["DATABASE_URL", "LISTEN_ADDR", "AUTH_DISABLED"]),
+    ("command-api", &[], &["NATS_URL", "LISTEN_ADDR", "AUTH_JWKS"]),
+    ("query-api", &[], &["DATABASE_URL", "LISTEN_ADDR", "AUTH_JWKS"]),
     ("projectors", &["run"], &["NATS_URL", "DATABASE_URL", "LISTEN_ADDR", "AUDIT_KEY_FILE"]),
     ("reactors", &["run"], &["NATS_URL", "LISTEN_ADDR", "STRIPE_API_BASE", "STRIPE_API_KEY", "MAIL_DIR", "MAIL_FROM"]),
 ];
@@ -97,6 +97,7 @@ async fn services_wait_for_a_nats_and_a_postgres_that_are_away_at_start_alive_an
     let refused = reqwest::Client::new()
         .post(format!("{}/v1/orders", info.command_api))
         .header("Idempotency-Key", "early")
+        .bearer_auth(&info.tokens["service"])
         .json(&order_of("TEA-1", 1))
         .timeout(Duration::from_secs(15));
     let refused = refused.send().await.unwrap();

@@ -30,7 +30,7 @@ pub struct StackInfo {
     pub database: String,
     /// The process id of each running process, by name.
     pub pids: BTreeMap<String, u32>,
-    /// A bearer token per role; empty while authentication is off.
+    /// A bearer token per role: `customer` (of the customer c-42), `service`, `operator`, `auditor`.
     pub tokens: BTreeMap<String, String>,
     /// The key that audit checkpoints are verified with, as a C2SP verifier key.
     pub audit_vkey: String,

@@ -22,6 +22,10 @@ pub(super) const STOP_PHASES: [&[&str]; 3] = [
     &[POSTGRES, NATS, NATS_CLUSTER[0], NATS_CLUSTER[1], NATS_CLUSTER[2]],
 ];
 
+/// The file with the key that callers' tokens are signed with, and the one with its public half.
+pub(super) const TOKEN_KEY: &str = "auth-key.pem";
+pub(super) const KEY_SET: &str = "auth-jwks.json";
+
 /// Not a secret: the simulator accepts any key.
 const SIMULATOR_API_KEY: &str = "sk_test_contrail";
 
@@ -41,11 +45,12 @@ impl Environment<'_> {
     pub(super) fn of(&self, name: &str) -> anyhow::Result<Vec<(String, String)>> {
         let nats = ("NATS_URL", self.info.nats.clone());
         let database = ("DATABASE_URL", self.info.database.clone());
+        let callers = ("AUTH_JWKS", self.path(KEY_SET)?);
         // Nobody balances here, so nobody has to learn that an instance ends.
         let linger = ("DRAIN_LINGER_MS", "0".to_owned());
         let (url, mut variables) = match name {
-            "command-api" => (&self.info.command_api, vec![nats, linger]),
-            "query-api" => (&self.info.query_api, vec![database, linger]),
+            "command-api" => (&self.info.command_api, vec![nats, callers, linger]),
+            "query-api" => (&self.info.query_api, vec![database, callers, linger]),
             "projectors" => (&self.info.projectors, vec![nats, database, ("AUDIT_KEY_FILE", self.path("audit-key.pem")?)]),
             "reactors" => {
                 let outside = [
@@ -61,7 +66,6 @@ impl Environment<'_> {
         };
         let listen_address = url.strip_prefix("http://").context("a service's URL starts with http://")?;
         variables.push(("LISTEN_ADDR", listen_address.to_owned()));
-        variables.push(("AUTH_DISABLED", "true".to_owned()));
         Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
