@@ -172,6 +172,9 @@ pub(crate) struct MigrateArgs {
     /// How many servers hold each stream: 1, 3 or 5
     #[arg(long, env = "EVENTS_REPLICAS")]
     events_replicas: Option<String>,
+    /// A role of Postgres that may read the read models and nothing else, for query-api
+    #[arg(long, env = "READER_ROLE")]
+    reader_role: Option<String>,
     /// How long to wait for NATS and Postgres, in seconds
     #[arg(long, default_value_t = migrate::WAIT_S_DEFAULT)]
     wait_s: u64,
@@ -181,6 +184,7 @@ pub(crate) struct MigrateSettings {
     pub(crate) nats_url: String,
     pub(crate) database: Database,
     pub(crate) replicas: usize,
+    pub(crate) reader: Option<String>,
     pub(crate) wait: Duration,
 }
 
@@ -198,6 +202,7 @@ impl MigrateArgs {
             nats_url: nats_url.expect(CHECKED),
             database: database.expect(CHECKED),
             replicas,
+            reader: self.reader_role.filter(|role| !role.trim().is_empty()),
             wait: Duration::from_secs(self.wait_s),
         })
     }

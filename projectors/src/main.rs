@@ -64,7 +64,8 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         }
         Command::Migrate(args) => {
             let settings = args.check()?;
-            migrate::migrate(&settings.nats_url, &settings.database, settings.replicas, settings.wait).await?;
+            let reader = settings.reader.as_deref();
+            migrate::migrate(&settings.nats_url, &settings.database, settings.replicas, reader, settings.wait).await?;
         }
         Command::Audit { command } => return audit(command).await,
     }

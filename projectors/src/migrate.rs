@@ -17,12 +17,18 @@ pub const WAIT_S_DEFAULT: u64 = 60;
 /// Pause between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Sets up the streams with `replicas` copies and the schema, waiting up to `wait` for servers that are not there yet.
+/// Sets up the streams with `replicas` copies and the schema, which the role `reader` may read then, waiting up to `wait` for servers that are not there yet.
 ///
 /// Safe to repeat, and to run twice at once.
-pub async fn migrate(nats_url: &str, database: &Database, replicas: usize, wait: Duration) -> Result<(), Failure> {
+pub async fn migrate(
+    nats_url: &str,
+    database: &Database,
+    replicas: usize,
+    reader: Option<&str>,
+    wait: Duration,
+) -> Result<(), Failure> {
     let deadline = Instant::now() + wait;
-    let (streams, schema) = tokio::join!(set_up_streams(nats_url, replicas, deadline), migrate_schema(database, deadline));
+    let (streams, schema) = tokio::join!(set_up_streams(nats_url, replicas, deadline), migrate_schema(database, reader, deadline));
     // Both had their chance; both may have something to say.
     match (streams, schema) {
         (Ok(()), Ok(())) => Ok(()),
@@ -49,10 +55,10 @@ async fn set_up_streams(nats_url: &str, replicas: usize, deadline: Instant) -> R
     }
 }
 
-async fn migrate_schema(database: &Database, deadline: Instant) -> Result<(), Failure> {
+async fn migrate_schema(database: &Database, reader: Option<&str>, deadline: Instant) -> Result<(), Failure> {
     let mut last = "Postgres does not answer".to_owned();
     loop {
-        match timeout_at(deadline, read_store::schema::migrate(&database.options)).await {
+        match timeout_at(deadline, read_store::schema::migrate_for(&database.options, reader)).await {
             Ok(Ok(())) => {
                 info!(version = read_store::schema::version(), "the schema is up to date");
                 return Ok(());

@@ -63,7 +63,7 @@ impl Workplace {
     pub async fn log(&self, durability: Durability) -> anyhow::Result<Log> {
         let folder = self.subfolder()?;
         let directory = Some(folder.path().to_owned());
-        let options = NatsOptions { directory, log: None, port: None, durability, lifetime: Lifetime::Tied };
+        let options = NatsOptions { directory, log: None, port: None, durability, lifetime: Lifetime::Tied, passwords: None };
         let server = tokio::task::block_in_place(|| NatsServer::start(options)).context("start nats-server")?;
         let log = Log { server, _folder: folder };
         let store = log.open().await?;

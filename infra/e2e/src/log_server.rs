@@ -7,7 +7,7 @@ use local_stack::StackInfo;
 
 /// A connection to the stack's NATS, to whichever of its servers is there.
 pub(crate) async fn connect(info: &StackInfo) -> anyhow::Result<jetstream::Context> {
-    let client = async_nats::connect(event_store::servers(&info.nats)).await.context("connect to NATS")?;
+    let client = event_store::options(&info.nats).connect(event_store::servers(&info.nats)).await.context("connect to NATS")?;
     Ok(jetstream::new(client))
 }
 

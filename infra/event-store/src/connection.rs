@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectOptions, Event,
+    Client, ConnectOptions, Event, ServerAddr,
     connection::State,
     jetstream::{self, context::GetStreamErrorKind},
 };
@@ -84,6 +84,15 @@ pub fn servers(nats_url: &str) -> Vec<&str> {
     nats_url.split(',').map(str::trim).collect()
 }
 
+/// How to connect to the servers of a `NATS_URL`: as the user whom it names, which the client does not do by itself.
+pub fn options(nats_url: &str) -> ConnectOptions {
+    let first = servers(nats_url).into_iter().next().and_then(|server| server.parse::<ServerAddr>().ok());
+    match first.as_ref().and_then(|server| Some((server.username()?, server.password()?))) {
+        Some((user, password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
+        None => ConnectOptions::new(),
+    }
+}
+
 /// The address of the server cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("connect to NATS at {url}")]
@@ -94,15 +103,18 @@ pub struct ConnectError {
 }
 
 impl JetStreamEventStore {
-    /// Connects to `nats_url`, one or several separated by commas (see [`servers`]), under `client_name` in the server's connection list.
+    /// Connects to `nats_url`, one or several separated by commas (see [`servers`]), under `client_name` in the server's connection list; it
+    /// hears answers below `_INBOX.client_name`.
     ///
     /// Returns at once: a server that is away is waited for in the background. Of several servers, one that hangs is left within some
     /// seconds. Fails only where waiting cannot help, such as for a malformed address.
     pub async fn connect(nats_url: &str, client_name: &str) -> Result<Self, ConnectError> {
         let (interrupted, interruptions) = watch::channel(0_u64);
         let connected = interrupted.clone();
-        let client = ConnectOptions::new()
+        let client = options(nats_url)
             .name(client_name)
+            // So that a service may be allowed to hear the answers to its own questions alone.
+            .custom_inbox_prefix(format!("_INBOX.{client_name}"))
             .retry_on_initial_connect()
             .max_reconnects(None)
             .request_timeout(Some(REQUEST_TIMEOUT))

@@ -49,7 +49,7 @@ mod wire;
 
 pub use append::{AppendError, Appended};
 pub use cache::{CACHE_BYTES, CacheStats};
-pub use connection::{ConnectError, JetStreamEventStore, servers};
+pub use connection::{ConnectError, JetStreamEventStore, options, servers};
 pub use cqrs::{JetStreamContext, METADATA_KEYS};
 pub use dead_letters::{DeadLetter, KeptLetter};
 pub use execute::{ExecuteError, Executed};

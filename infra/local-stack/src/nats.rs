@@ -1,6 +1,9 @@
 //! A private nats-server with JetStream.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -43,7 +46,14 @@ pub struct NatsOptions {
     pub durability: Durability,
     /// Whether the server dies with this process.
     pub lifetime: Lifetime,
+    /// The password of each of [`USERS`]; `None` lets everybody in, to do everything.
+    pub passwords: Option<BTreeMap<&'static str, String>>,
 }
+
+/// Who may do what, see `infra/nats/users.conf`. The first may do everything.
+pub const USERS: [&str; 4] = [ADMIN, "command-api", "reactors", "projectors"];
+const ADMIN: &str = "admin";
+const USERS_TEMPLATE: &str = include_str!("../../nats/users.conf");
 
 /// Settings of the Go runtime, where the caller's own environment has none.
 fn collector_settings() -> Vec<(String, String)> {
@@ -101,6 +111,7 @@ pub struct NatsServer {
     monitoring_port: u16,
     directory: PathBuf,
     durability: Durability,
+    passwords: Option<BTreeMap<&'static str, String>>,
     seat: Option<Seat>,
     _scratch: Option<Scratch>,
 }
@@ -151,6 +162,7 @@ impl NatsServer {
             monitoring_port: 0,
             directory,
             durability: options.durability,
+            passwords: options.passwords,
             seat,
             _scratch: scratch,
         };
@@ -169,8 +181,15 @@ impl NatsServer {
     fn choose_ports(&mut self, wanted: Option<u16>) -> anyhow::Result<()> {
         self.port = wanted.map_or_else(port::free, Ok)?;
         self.monitoring_port = port::free()?;
-        self.url = format!("nats://127.0.0.1:{}", self.port);
+        self.url = self.url_of(ADMIN)?;
         Ok(())
+    }
+
+    /// Where one of [`USERS`] connects, password included.
+    pub fn url_of(&self, user: &str) -> anyhow::Result<String> {
+        let Some(passwords) = &self.passwords else { return Ok(format!("nats://127.0.0.1:{}", self.port)) };
+        let password = passwords.get(user).with_context(|| format!("NATS has no user {user}"))?;
+        Ok(format!("nats://{user}:{password}@127.0.0.1:{}", self.port))
     }
 
     /// What its process is called.
@@ -178,7 +197,7 @@ impl NatsServer {
         self.process.name()
     }
 
-    /// `nats://127.0.0.1:PORT`; stays the same over restarts.
+    /// `nats://127.0.0.1:PORT`, with a password where there are users, for somebody who may do everything; stays the same over restarts.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -243,7 +262,14 @@ impl NatsServer {
         if let Some(seat) = &self.seat {
             configuration = configuration.replace(NAME_ALONE, seat.name) + &seat.configuration();
         }
-        fs::write(self.directory.join("nats.conf"), configuration).context("write nats.conf")?;
+        if let Some(passwords) = &self.passwords {
+            let filled =
+                |users: String, (user, password): (&&str, &String)| users.replace(&format!("{{password_{user}}}"), password);
+            configuration = configuration + "\n" + &passwords.iter().fold(USERS_TEMPLATE.to_owned(), filled);
+        }
+        let file = self.directory.join("nats.conf");
+        let written = File::options().create(true).truncate(true).write(true).mode(0o600).open(&file);
+        written.and_then(|mut file| file.write_all(configuration.as_bytes())).context("write nats.conf")?;
         self.process.start()?;
         self.wait_until_ready()
     }

@@ -126,6 +126,27 @@ impl PostgresServer {
         Ok(self.url(name))
     }
 
+    /// Creates an empty database if there is none of this name, and gives it to `owner`; nobody else may create anything in it. Returns its URL.
+    pub fn create_database_of(&self, name: &str, owner: &str) -> anyhow::Result<String> {
+        let url = self.create_database(name)?;
+        statement::run(&self.admin_url(), &format!("ALTER DATABASE \"{name}\" OWNER TO \"{}\"", checked(owner)?))?;
+        statement::run(&self.admin_url(), &format!("REVOKE TEMPORARY ON DATABASE \"{name}\" FROM PUBLIC"))?;
+        Ok(url)
+    }
+
+    /// Creates a role that may log in and nothing else, or gives it this password.
+    pub fn create_role(&self, name: &str, password: &str) -> anyhow::Result<()> {
+        let (name, password) = (checked(name)?, checked(password)?);
+        let exists = statement::rows(&self.admin_url(), &format!("SELECT 1 FROM pg_roles WHERE rolname = '{name}'"))? > 0;
+        let verb = if exists { "ALTER" } else { "CREATE" };
+        statement::run(&self.admin_url(), &format!("{verb} ROLE \"{name}\" LOGIN PASSWORD '{password}'"))
+    }
+
+    /// The URL of a database for a role with this password.
+    pub fn url_of(&self, database: &str, role: &str, password: &str) -> String {
+        format!("postgres://{role}:{password}@127.0.0.1:{}/{database}", self.port)
+    }
+
     /// Creates the database `name` as a copy of `template`, to which nobody may be connected. Returns its URL.
     pub fn clone_template(&self, template: &str, name: &str) -> anyhow::Result<String> {
         statement::run(&self.admin_url(), &format!("CREATE DATABASE \"{}\" TEMPLATE \"{}\"", checked(name)?, checked(template)?))?;
@@ -205,9 +226,9 @@ impl PostgresServer {
     }
 }
 
-/// Database names go into SQL and URLs as they are.
+/// Names and passwords go into SQL and URLs as they are.
 fn checked(name: &str) -> anyhow::Result<&str> {
     let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    anyhow::ensure!(is_plain, "the database name {name:?} has other characters than a-z, 0-9 and _");
+    anyhow::ensure!(is_plain, "{name:?} has other characters than a-z, 0-9 and _");
     Ok(name)
 }

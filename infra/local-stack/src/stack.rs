@@ -7,6 +7,7 @@
 //! processes.json    which processes belong to it, for `down`
 //! ports.json        the ports, so that the next start uses the same ones
 //! audit-key.pem     the key that signs audit checkpoints
+//! passwords.json    of users of nats-server and roles of Postgres; stack.json has those who may do everything
 //! auth-key.pem      the key that signs callers' tokens; auth-jwks.json is its public half, which the services check tokens with
 //! nats/ postgres/   the data (nats-1/ and so on where the log is replicated): starting a stack here again continues with it
 //! ledger.jsonl      what the payment simulator has charged and refunded
@@ -17,6 +18,7 @@
 mod folder;
 mod info;
 mod instance;
+mod passwords;
 mod ports;
 mod record;
 mod servers;
@@ -38,11 +40,12 @@ pub use record::{StackRecord, kill_processes, take_down};
 pub use services::{NATS, NATS_CLUSTER, POSTGRES, SERVICES};
 
 use crate::Durability;
-use crate::nats::NatsServer;
+use crate::nats::{self, NatsServer};
 use crate::postgres::PostgresServer;
 use crate::process::{self, Launch, Lifetime, Process};
 use crate::tokens::{self, Claims, TokenIssuer};
 use crate::{checkout, port, probe};
+use passwords::Passwords;
 use ports::Ports;
 use services::Environment;
 
@@ -111,6 +114,7 @@ pub struct Stack {
     options: StackOptions,
     info: StackInfo,
     ports: Ports,
+    passwords: Passwords,
     /// Whether it was ready once: from then on there is a `stack.json`.
     is_announced: bool,
     // Field order: services are gone before the servers that they use.
@@ -135,10 +139,13 @@ impl Stack {
         let ports = Ports::choose(&options.directory)?;
 
         progress("starting nats-server and Postgres");
-        let (nats, postgres) = servers::start(&options, &ports)?;
+        let users: Vec<_> = nats::USERS.into_iter().chain(services::ROLES).collect();
+        let passwords = Passwords::open(&options.directory, &users)?;
+        let (nats, postgres) = servers::start(&options, &ports, &passwords)?;
         let mut stack = Self {
             info: StackInfo::default(),
             ports,
+            passwords,
             is_announced: false,
             services: Vec::new(),
             nats,
@@ -383,7 +390,12 @@ impl Stack {
             (servers, _) => servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(","),
         };
         let database = match (&self.postgres, &self.options.database_url) {
-            (Some(server), _) => server.create_database(DATABASE)?,
+            (Some(server), _) => {
+                for role in services::ROLES {
+                    server.create_role(role, self.passwords.of(role)?)?;
+                }
+                server.create_database_of(DATABASE, services::OWNER)?
+            }
             (None, given) => given.clone().context("there is neither a Postgres nor a DATABASE_URL")?,
         };
         Ok(StackInfo::new(&self.ports, nats, database))
@@ -414,7 +426,13 @@ impl Stack {
     }
 
     fn environment(&self, name: &str) -> anyhow::Result<Vec<(String, String)>> {
-        let mut environment = Environment { info: &self.info, directory: &self.options.directory }.of(name)?;
+        let mut environment = Environment {
+            info: &self.info,
+            directory: &self.options.directory,
+            nats: self.nats_of(name)?,
+            database: self.database_of(name)?,
+        }
+        .of(name)?;
         if self.options.replicates && name == "projectors" {
             environment.push(("EVENTS_REPLICAS".to_owned(), NATS_CLUSTER.len().to_string()));
         }
@@ -423,6 +441,28 @@ impl Stack {
             environment.push(((*setting).to_owned(), value.clone()));
         }
         Ok(environment)
+    }
+
+    /// Where a service finds NATS, with just the rights that it needs; where NATS was given, it is what was given.
+    pub fn nats_of(&self, service: &str) -> anyhow::Result<String> {
+        if self.nats.is_empty() || !nats::USERS.contains(&service) {
+            return Ok(self.info.nats.clone());
+        }
+        let urls = self.nats.iter().map(|server| server.url_of(service)).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(urls.join(","))
+    }
+
+    /// Where a service finds Postgres, in the role that it needs; where Postgres was given, it is what was given.
+    pub fn database_of(&self, service: &str) -> anyhow::Result<String> {
+        let role = match service {
+            "projectors" => services::OWNER,
+            "query-api" => services::READER,
+            _ => return Ok(self.info.database.clone()),
+        };
+        match &self.postgres {
+            Some(server) => Ok(server.url_of(DATABASE, role, self.passwords.of(role)?)),
+            None => Ok(self.info.database.clone()),
+        }
     }
 
     fn launch(&self, name: &str) -> anyhow::Result<Launch> {
@@ -445,6 +485,11 @@ impl Stack {
         let answer_file = File::create(&answer).with_context(|| format!("create {}", answer.display()))?;
         let mut command = process::tied(&self.binary("projectors")?);
         command.args(arguments).envs(self.environment("projectors")?).current_dir(&self.options.directory);
+        // Unlike the service, the set-up step creates streams.
+        command.env("NATS_URL", &self.info.nats);
+        if self.postgres.is_some() {
+            command.env("READER_ROLE", services::READER);
+        }
         command.stdin(Stdio::null()).stdout(answer_file).stderr(log_file);
         let mut child = command.spawn().context("run projectors")?;
         let Some(status) = probe::poll(SET_UP_DEADLINE, || child.try_wait())? else {

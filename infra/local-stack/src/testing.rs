@@ -41,7 +41,7 @@ fn nats_with(durability: Durability) -> NatsServer {
 }
 
 fn nats_options(durability: Durability) -> NatsOptions {
-    NatsOptions { directory: None, log: None, port: None, durability, lifetime: Lifetime::Tied }
+    NatsOptions { directory: None, log: None, port: None, durability, lifetime: Lifetime::Tied, passwords: None }
 }
 
 /// A private Postgres server, empty, without fsync: for tests that kill it. Others use [`database`], which is faster.

@@ -32,6 +32,9 @@ pub enum MigrateError {
     /// The schema could not be created.
     #[error("create the schema")]
     Create(#[source] sqlx::Error),
+    /// The reader could not be given its rights; it may not exist.
+    #[error("let the reader role read")]
+    Grant(#[source] sqlx::Error),
     /// A migration failed, or one that was applied before is not what this build holds.
     #[error("migrate the schema")]
     Migrate(#[source] sqlx::migrate::MigrateError),
@@ -41,9 +44,10 @@ impl MigrateError {
     /// True if the same call may succeed later because only the server was away.
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Connect(error) | Self::Create(error) | Self::Migrate(sqlx::migrate::MigrateError::Execute(error)) => {
-                crate::pool::is_away(error)
-            }
+            Self::Connect(error)
+            | Self::Create(error)
+            | Self::Grant(error)
+            | Self::Migrate(sqlx::migrate::MigrateError::Execute(error)) => crate::pool::is_away(error),
             Self::Migrate(_) => false,
         }
     }
@@ -53,9 +57,17 @@ impl MigrateError {
 ///
 /// The list of what was applied is kept in the schema itself, so dropping the schema leaves nothing behind.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
+    migrate_for(options, None).await
+}
+
+/// As [`migrate`]; and `reader`, a role that exists, may read everything and nothing else, now and of all that is created later.
+pub async fn migrate_for(options: &PgConnectOptions, reader: Option<&str>) -> Result<(), MigrateError> {
     let options = options.clone().options([("search_path", SCHEMA), ("statement_timeout", "0")]);
     let mut connection = PgConnection::connect_with(&options).await.map_err(MigrateError::Connect)?;
-    let migrated = migrate_on(&mut connection).await;
+    let mut migrated = migrate_on(&mut connection).await;
+    if let (Ok(()), Some(reader)) = (&migrated, reader) {
+        migrated = let_read(&mut connection, reader).await.map_err(MigrateError::Grant);
+    }
     // The lock ends with the connection, also when the goodbye is lost.
     let _ = connection.close().await;
     migrated
@@ -65,6 +77,16 @@ async fn migrate_on(connection: &mut PgConnection) -> Result<(), MigrateError> {
     sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATE_LOCK).execute(&mut *connection).await.map_err(MigrateError::Create)?;
     sqlx::query("CREATE SCHEMA IF NOT EXISTS contrail").execute(&mut *connection).await.map_err(MigrateError::Create)?;
     MIGRATIONS.run_direct(connection).await.map_err(MigrateError::Migrate)
+}
+
+async fn let_read(connection: &mut PgConnection, reader: &str) -> Result<(), sqlx::Error> {
+    let reader: String = sqlx::query_scalar("SELECT quote_ident($1)").bind(reader).fetch_one(&mut *connection).await?;
+    // A replay builds its tables elsewhere and moves them here, so what they grant must not depend on where they begin.
+    let grants = format!(
+        "GRANT USAGE ON SCHEMA {SCHEMA} TO {reader}; GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO {reader}; \
+         ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {reader}"
+    );
+    sqlx::raw_sql(&grants).execute(connection).await.map(drop)
 }
 
 /// The version of the last migration that this build holds.

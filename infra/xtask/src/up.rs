@@ -40,6 +40,10 @@ pub(crate) fn run(arguments: arguments::Up) -> anyhow::Result<()> {
     let stack = start(options, &interrupts)?;
 
     println!("{}", table(stack.info()));
+    if let Some(token) = stack.info().tokens.get("auditor") {
+        // The page takes the token from there; what follows a # is not sent to anybody.
+        println!("GraphiQL as an auditor: {}/#token={token}", stack.info().query_api);
+    }
     println!("Details: {}   Logs: {}", shown(&stack, "stack.json"), shown(&stack, "logs"));
     eprintln!("ready after {:.1} s", started.elapsed().as_secs_f64());
     if arguments.detach {
@@ -120,14 +124,12 @@ fn table(info: &StackInfo) -> Table {
     table.add_row(["place orders (HTTP)", &format!("{}/v1", info.command_api)]);
     table.add_row(["its documentation", &format!("{}/docs", info.command_api)]);
     table.add_row(["its OpenAPI document", &format!("{}/openapi.json", info.command_api)]);
-    // The page takes the token from there, and nobody else gets to see it: what follows a # is not sent.
-    let token = info.tokens.get("auditor").map(|token| format!("#token={token}")).unwrap_or_default();
-    table.add_row(["query orders (GraphiQL)", &format!("{}/{token}", info.query_api)]);
+    table.add_row(["query orders (GraphiQL)", &format!("{}/", info.query_api)]);
     table.add_row(["query orders (GraphQL)", &format!("{}/graphql", info.query_api)]);
     table.add_row(["projectors", &format!("{}/ready", info.projectors)]);
     table.add_row(["reactors", &format!("{}/ready", info.reactors)]);
     table.add_row(["payment simulator", &format!("{}/_control", info.payment_simulator)]);
-    table.add_row(["NATS", &info.nats]);
+    table.add_row(["NATS", &without_password(&info.nats)]);
     table.add_row(["Postgres", &without_password(&info.database)]);
     table.add_row(["bearer tokens", "`cargo xtask token --role customer|service|operator|auditor`"]);
     table

@@ -23,7 +23,7 @@ const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 
 /// Reads so many messages and copies them into a table of one column and no index. Reading and writing go on at the same time.
 pub(super) async fn measure(info: &StackInfo, events: usize) -> anyhow::Result<Duration> {
-    let client = async_nats::connect(&info.nats).await.context("connect to NATS")?;
+    let client = event_store::options(&info.nats).connect(&info.nats).await.context("connect to NATS")?;
     let stream = jetstream::new(client).get_stream(STREAM).await.context("find the log")?;
     let mut connection = PgConnection::connect(&info.database).await.context("connect to Postgres")?;
     connection.execute("DROP TABLE IF EXISTS bare; CREATE TABLE bare (bytes bytea NOT NULL)").await.context("make a bare table")?;

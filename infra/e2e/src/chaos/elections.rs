@@ -23,7 +23,7 @@ impl Elections {
         let seen = Arc::<Mutex<Vec<Instant>>>::default();
         let mut listening = JoinSet::new();
         for server in event_store::servers(&info.nats) {
-            let client = async_nats::connect(server).await.context("connect to NATS")?;
+            let client = event_store::options(server).connect(server).await.context("connect to NATS")?;
             let advisories = client.subscribe(format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}")).await;
             let mut advisories = advisories.context("listen for elections")?;
             let seen = seen.clone();

@@ -220,8 +220,8 @@ async fn put_proxies_between(stack: &mut Stack) -> anyhow::Result<Vec<Vec<Proxy>
     let mut wires = Vec::with_capacity(WIRES.len());
     for Wire { service, server } in WIRES {
         let (setting, urls) = match server {
-            NATS => ("NATS_URL", stack.info().nats.clone()),
-            _ => ("DATABASE_URL", stack.info().database.clone()),
+            NATS => ("NATS_URL", stack.nats_of(service)?),
+            _ => ("DATABASE_URL", stack.database_of(service)?),
         };
         let (mut proxies, mut urls_of_proxies) = (Vec::new(), Vec::new());
         for url in event_store::servers(&urls) {

@@ -93,7 +93,7 @@ async fn the_reactors_can_be_killed_amid_the_allocators_batches() {
 
 /// What the server says of the allocator's durable consumer.
 async fn allocator(nats: &str) -> Info {
-    let client = async_nats::connect(nats).await.unwrap();
+    let client = event_store::options(nats).connect(nats).await.unwrap();
     let stream = jetstream::new(client).get_stream("EVENTS").await.unwrap();
     let mut consumer = stream.get_consumer::<jetstream::consumer::pull::Config>("allocator").await.unwrap();
     consumer.info().await.unwrap().clone()

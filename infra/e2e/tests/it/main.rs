@@ -13,6 +13,8 @@ mod chaos;
 mod deadlines;
 mod gateway_outage;
 
+mod least_privilege;
+
 mod drain;
 mod kills;
 mod poison;

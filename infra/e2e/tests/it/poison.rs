@@ -23,7 +23,7 @@ async fn a_poisoned_message_halts_one_projection_everybody_says_so_and_skip_resu
     is_confirmed(&running, &before).await;
     assert_eq!(ready(&running).await.0, 200);
 
-    let log = jetstream::new(async_nats::connect(&running.info().nats).await.unwrap());
+    let log = jetstream::new(event_store::options(&running.info().nats).connect(&running.info().nats).await.unwrap());
     let poisoned = log.publish("events.order.poison", POISON.into()).await.unwrap().await.unwrap().sequence;
     let after = shop.place(&order_of("TEA-1", 1), "after").await.unwrap().order_id.to_string();
 

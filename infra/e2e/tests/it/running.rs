@@ -100,7 +100,7 @@ impl Running {
             assert!(Process::now(*pid).is_none(), "{name} still runs");
         }
         let urls = [&info.command_api, &info.query_api, &info.projectors, &info.reactors, &info.payment_simulator, &info.nats];
-        let mut addresses: Vec<_> = urls.iter().filter_map(|url| url.rsplit('/').next()).collect();
+        let mut addresses: Vec<_> = urls.iter().filter_map(|url| url.rsplit(['/', '@']).next()).collect();
         // postgres://user:password@address/database
         addresses.extend(info.database.rsplit('@').next().and_then(|rest| rest.split('/').next()));
         assert_eq!(addresses.len(), urls.len() + 1);

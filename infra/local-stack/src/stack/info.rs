@@ -24,9 +24,10 @@ pub struct StackInfo {
     pub reactors: String,
     /// `http://127.0.0.1:PORT` of the payment simulator; `/_control` steers it.
     pub payment_simulator: String,
-    /// `nats://127.0.0.1:PORT`; several of them, separated by commas, where the log is replicated.
+    /// `nats://user:password@127.0.0.1:PORT`, for somebody who may do everything; several of them, separated by commas, where the log is
+    /// replicated.
     pub nats: String,
-    /// `postgres://…`, with the password.
+    /// `postgres://…`, with the password, for somebody who may do everything.
     pub database: String,
     /// The process id of each running process, by name.
     pub pids: BTreeMap<String, u32>,

@@ -1,17 +1,25 @@
 //! The two servers of a stack, started at the same time.
 
+use std::collections::BTreeMap;
 use std::thread;
 
 use anyhow::bail;
 
+use super::passwords::Passwords;
 use super::ports::Ports;
 use super::services::{NATS, NATS_CLUSTER, POSTGRES};
 use super::{StackOptions, folder};
-use crate::nats::{NatsOptions, NatsServer};
+use crate::nats::{NatsOptions, NatsServer, USERS};
 use crate::postgres::{PostgresOptions, PostgresServer};
 
 /// Starts those for which no URL was given. In a failure nothing is left running.
-pub(super) fn start(options: &StackOptions, ports: &Ports) -> anyhow::Result<(Vec<NatsServer>, Option<PostgresServer>)> {
+pub(super) fn start(
+    options: &StackOptions,
+    ports: &Ports,
+    passwords: &Passwords,
+) -> anyhow::Result<(Vec<NatsServer>, Option<PostgresServer>)> {
+    let of_users = USERS.map(|user| Ok::<_, anyhow::Error>((user, passwords.of(user)?.to_owned())));
+    let of_users = of_users.into_iter().collect::<Result<BTreeMap<_, _>, _>>()?;
     let start_nats = || {
         let nats_options = |name| NatsOptions {
             directory: Some(options.directory.join(name)),
@@ -19,6 +27,7 @@ pub(super) fn start(options: &StackOptions, ports: &Ports) -> anyhow::Result<(Ve
             port: (name == NATS).then_some(ports.nats),
             durability: options.durability,
             lifetime: options.lifetime,
+            passwords: Some(of_users.clone()),
         };
         if options.replicates {
             NatsServer::start_cluster(&NATS_CLUSTER, nats_options)

@@ -36,15 +36,23 @@ pub(super) fn arguments(name: &str) -> &'static [&'static str] {
     }
 }
 
+/// The role of Postgres that owns the read models, and the one that may read them.
+pub(super) const OWNER: &str = "contrail_projectors";
+pub(super) const READER: &str = "contrail_query";
+pub(super) const ROLES: [&str; 2] = [OWNER, READER];
+
 pub(super) struct Environment<'a> {
     pub(super) info: &'a StackInfo,
+    /// Where this service finds them.
+    pub(super) nats: String,
+    pub(super) database: String,
     pub(super) directory: &'a Path,
 }
 
 impl Environment<'_> {
     pub(super) fn of(&self, name: &str) -> anyhow::Result<Vec<(String, String)>> {
-        let nats = ("NATS_URL", self.info.nats.clone());
-        let database = ("DATABASE_URL", self.info.database.clone());
+        let nats = ("NATS_URL", self.nats.clone());
+        let database = ("DATABASE_URL", self.database.clone());
         let callers = ("AUTH_JWKS", self.path(KEY_SET)?);
         // Nobody balances here, so nobody has to learn that an instance ends.
         let linger = ("DRAIN_LINGER_MS", "0".to_owned());

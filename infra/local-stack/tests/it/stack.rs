@@ -61,7 +61,7 @@ impl Drop for Folder {
 }
 
 fn answers(url: &str) -> bool {
-    TcpStream::connect(url.rsplit_once('/').unwrap().1).is_ok()
+    TcpStream::connect(url.rsplit(['/', '@']).next().unwrap()).is_ok()
 }
 
 fn alive(pids: impl IntoIterator<Item = u32>) -> Vec<u32> {
