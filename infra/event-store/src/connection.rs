@@ -18,13 +18,15 @@ use crate::{
     echo,
     group_commit::Appender,
     leaders,
-    page::Inboxes,
+    page::{Inboxes, LOAD_DEADLINE},
     snapshots::Snapshots,
     wire::STREAM,
 };
 
 /// How long one request to the server may take before its outcome counts as unknown.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// See [`Connection::read_patience`]: many times what a page of a long aggregate takes.
+const READ_PATIENCE: Duration = Duration::from_millis(250);
 /// How long to pause between two looks for a server or stream that is not there yet.
 const WAIT_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause between two attempts to reconnect.
@@ -71,6 +73,14 @@ impl Connection {
             answer = answer => Some(answer),
             _ = interruptions.changed() => None,
         }
+    }
+
+    /// How long a read may go unanswered before it is asked again.
+    ///
+    /// Any server that has the log may be given a read to answer, also one that hangs; the others would not know for minutes. Where there are
+    /// several, asking again costs little and reaches another one sooner or later. One alone answers when it can.
+    pub(crate) fn read_patience(&self) -> Duration {
+        if self.may_be_stale() { READ_PATIENCE } else { LOAD_DEADLINE }
     }
 
     /// Whether a load can be answered by a server that is behind: only where there is more than one.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a load goes on asking a server that does not answer.
-const LOAD_DEADLINE: Duration = Duration::from_secs(6);
+pub(crate) const LOAD_DEADLINE: Duration = Duration::from_secs(6);
 /// Pause before asking again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -180,12 +180,17 @@ impl JetStreamEventStore {
         F: Future<Output = Result<T, ReadError>>,
     {
         let deadline = Instant::now() + LOAD_DEADLINE;
+        let mut patience = self.connection.read_patience();
         loop {
-            match self.connection.unless_interrupted(ask()).await {
-                Some(Ok(answer)) => return Ok(answer),
-                Some(Err(error)) if Instant::now() + RETRY_PAUSE > deadline => return Err(error),
-                Some(Err(_)) => tokio::time::sleep(RETRY_PAUSE).await,
-                None => {}
+            let asked = tokio::time::timeout(patience, self.connection.unless_interrupted(ask()));
+            match asked.await {
+                Ok(Some(Ok(answer))) => return Ok(answer),
+                Ok(Some(Err(error))) if Instant::now() + RETRY_PAUSE > deadline => return Err(error),
+                Ok(Some(Err(_))) => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(_) if Instant::now() > deadline => return Err(unavailable("timed out")),
+                // Perhaps the next one whom it reaches is quicker. What is large may need its time.
+                Err(_) => patience *= 2,
+                Ok(None) => {}
             }
         }
     }

@@ -9,6 +9,7 @@ use async_nats::{
 use futures::{FutureExt, future::BoxFuture};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{
     Expected, ReadError,
@@ -158,11 +159,20 @@ impl Connection {
     pub(crate) async fn last_positions(&self, subjects: &[&str]) -> Result<HashMap<String, u64>, ReadError> {
         let mut positions = HashMap::with_capacity(subjects.len());
         for some in subjects.chunks(SUBJECTS_ASKED_MAX) {
-            let mut asked = some.to_vec();
+            let (mut asked, mut patience) = (some.to_vec(), self.read_patience());
             loop {
-                let answered = self.in_time(self.ask_last_positions(&asked, &mut positions)).await;
-                if answered.ok_or_else(no_answer)?? == 0 {
-                    break;
+                let answered = self.in_time(timeout(patience, self.ask_last_positions(&asked, &mut positions))).await;
+                match answered.ok_or_else(no_answer)? {
+                    Ok(Ok(0)) => break,
+                    Ok(answered) => {
+                        answered?;
+                    }
+                    // Perhaps the next one whom it reaches is quicker.
+                    Err(_) if patience < REQUEST_TIMEOUT => {
+                        patience *= 2;
+                        continue;
+                    }
+                    Err(_) => return Err(no_answer()),
                 }
                 let before = asked.len();
                 asked.retain(|subject| !positions.contains_key(*subject));
