@@ -1,6 +1,7 @@
 //! When the log got a new leader.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use event_store::STREAM;
@@ -10,6 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::gaps::Span;
+
+/// The longest time until a server of NATS that misses its leader stands for election is 9 s.
+const ELECTION_MAX: Duration = Duration::from_secs(10);
 
 /// The elections that were heard of so far.
 pub(super) struct Elections {
@@ -41,7 +45,9 @@ impl Elections {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let next_losses = losses.iter().skip(1).map(|next| Some(next.began)).chain([None]);
         let with_elections = losses.iter().zip(next_losses).filter_map(|(loss, next_loss)| {
-            let elected = seen.iter().copied().filter(|at| loss.began <= *at).min()?;
+            // A leader that was away for a moment may have stayed the leader; what is elected much later has another reason.
+            let in_time = |at: &Instant| loss.began <= *at && *at <= loss.ended + ELECTION_MAX;
+            let elected = seen.iter().copied().filter(in_time).min()?;
             next_loss.is_none_or(|next_loss| elected <= next_loss).then_some(Span { ended: elected, ..*loss })
         });
         with_elections.collect()
@@ -50,8 +56,6 @@ impl Elections {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -59,9 +63,9 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let span = |began, ended| Span { began: at(began), ended: at(ended) };
-        let elections = Elections { seen: Arc::new(Mutex::new(vec![at(1), at(15), at(35)])), _listening: JoinSet::new() };
+        let elections = Elections { seen: Arc::new(Mutex::new(vec![at(1), at(15), at(35), at(70)])), _listening: JoinSet::new() };
         // The second one was over before anybody was elected.
-        let losses = [span(10, 12), span(20, 21), span(30, 33)];
+        let losses = [span(10, 12), span(20, 21), span(30, 33), span(50, 52)];
         assert_eq!(elections.after(&losses), [span(10, 15), span(30, 35)]);
     }
 }
