@@ -197,14 +197,18 @@ impl Stack {
         self.record()
     }
 
+    /// A token of this stack for whoever has that role and is called that.
+    pub fn token(&self, role: &str, subject: &str) -> anyhow::Result<String> {
+        let issuer = token_issuer(&self.options.directory)?;
+        Ok(issuer.token(Claims { role, subject, audience: tokens::AUDIENCE, lifetime: TOKEN_LIFETIME }))
+    }
+
     /// One token for each role, and the key to check them with.
     fn issue_tokens(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let directory = &self.options.directory;
-        let issuer = token_issuer(directory)?;
-        info::replace(&directory.join(services::KEY_SET), &issuer.key_set())?;
-        let token =
-            |(role, subject)| (role, issuer.token(Claims { role, subject, audience: tokens::AUDIENCE, lifetime: TOKEN_LIFETIME }));
-        Ok(tokens::SUBJECTS.map(token).into_iter().map(|(role, token)| (role.to_owned(), token)).collect())
+        info::replace(&directory.join(services::KEY_SET), &token_issuer(directory)?.key_set())?;
+        let issued = tokens::SUBJECTS.into_iter().map(|(role, subject)| Ok((role.to_owned(), self.token(role, subject)?)));
+        issued.collect()
     }
 
     /// Where everything is.

@@ -1,4 +1,4 @@
-//! Servers and libraries that others have written, at the other end. They come from PyPI, so these tests run when they are asked for:
+//! Servers and libraries that others have written, at the other end. They come from PyPI and npm, so these tests run when they are asked for:
 //!
 //! `cargo xtask test -- -p e2e --run-ignored only -E 'test(interop)'`
 
@@ -213,5 +213,27 @@ async fn interop_webhooks_verify_with_standardwebhooks() {
     let mut expected: Vec<_> = orders.iter().map(|order| format!("order.confirmed {order}")).collect();
     expected.sort_unstable();
     assert_eq!(told, expected);
+    running.finish();
+}
+
+/// Versions of what audits GraphQL over HTTP.
+const NPM_PACKAGES: [&str; 2] = ["graphql-http@1.23.1", "graphql@16.11.0"];
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs packages from npm"]
+async fn interop_all_audits_of_graphql_http_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund"]).args(NPM_PACKAGES).current_dir(folder.path());
+    let output = npm.output().unwrap();
+    assert!(output.status.success(), "npm: {}", String::from_utf8_lossy(&output.stderr));
+    let running = Running::start();
+    let info = running.info();
+    let mut node = Command::new("node");
+    node.arg(script("graphql_http_audits.mjs")).arg(format!("{}/graphql", info.query_api)).arg(&info.tokens["auditor"]);
+    let output = node.current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said.trim(), "61 of 61");
     running.finish();
 }

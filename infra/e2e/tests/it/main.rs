@@ -4,6 +4,7 @@
 
 mod running;
 
+mod consistency;
 mod flow;
 mod idempotency;
 mod scarcity;
@@ -21,6 +22,7 @@ mod poison;
 mod replay;
 mod rolling_restart;
 mod start;
+mod tour;
 
 mod cloudevents;
 mod interop;
