@@ -108,7 +108,9 @@ impl Running {
             assert!(TcpStream::connect(address).is_err(), "somebody still listens on {address}");
         }
         stack::remove_data(&directory).unwrap();
-        assert!(!directory.join("postgres").exists());
+        for name in ["postgres", "audit-key.pem", "auth-key.pem", "passwords.json"] {
+            assert!(!directory.join(name).exists(), "{name} is left");
+        }
     }
 
     fn stack_mut(&mut self) -> &mut Stack {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::AlreadyRunning;
+use super::passwords;
 use super::record::StackRecord;
-use super::services::{NATS, NATS_CLUSTER};
+use super::services::{self, NATS, NATS_CLUSTER};
 use crate::postgres;
 
 /// Removes everything that a stack has left in its folder, wherever its database lies: the data is lost. The stack must not run.
@@ -18,7 +19,8 @@ pub fn remove_data(directory: &Path) -> anyhow::Result<()> {
     for name in [NATS, "mail", "logs"].into_iter().chain(NATS_CLUSTER) {
         remove(&directory.join(name), |path| fs::remove_dir_all(path))?;
     }
-    for name in ["ledger.jsonl", "audit-key.pem", "ports.json", "stack.json", "processes.json", "lock"] {
+    let secrets = ["audit-key.pem", services::TOKEN_KEY, services::KEY_SET, passwords::FILE];
+    for name in secrets.into_iter().chain(["ledger.jsonl", "ports.json", "stack.json", "processes.json", "lock"]) {
         remove(&directory.join(name), |path| fs::remove_file(path))?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::info;
 use crate::entropy;
 
-const FILE: &str = "passwords.json";
+pub(super) const FILE: &str = "passwords.json";
 
 /// Of users of nats-server and roles of Postgres, by `server/user`.
 #[derive(Clone, Debug, Default)]
