@@ -8,6 +8,14 @@ use serde_json::{Map, Value};
 
 use crate::problem::{FieldError, FieldErrors};
 
+/// What [`Fields::text`] takes, but for the length, as a regular expression of JSON Schema: no control character anywhere, and
+/// somewhere one that is not white space either.
+pub(crate) const TEXT_PATTERN: &str = concat!(
+    r"^[^\u0000-\u001f\u007f-\u009f]*",
+    r"[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]",
+    r"[^\u0000-\u001f\u007f-\u009f]*$",
+);
+
 /// One JSON object, and the mistakes found in it so far.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
@@ -35,12 +43,13 @@ pub(crate) fn read_object<T>(
 }
 
 impl Fields<'_> {
-    /// A text of 1 to `bytes_max` bytes that is not blank and holds no control characters: those have no place in a line of
+    /// A text of 1 to `chars_max` characters that is not blank and holds no control characters: those have no place in a line of
     /// text, break mail headers, and NUL cannot be stored by the read models.
-    pub(crate) fn text(&mut self, name: &'static str, bytes_max: usize) -> Option<String> {
+    pub(crate) fn text(&mut self, name: &'static str, chars_max: usize) -> Option<String> {
         let text = self.string(name)?;
-        if !(1..=bytes_max).contains(&text.len()) {
-            return self.refuse(name, "out-of-range", format!("must be 1 to {bytes_max} bytes long, and has {}", text.len()));
+        let chars = text.chars().count();
+        if !(1..=chars_max).contains(&chars) {
+            return self.refuse(name, "out-of-range", format!("must be 1 to {chars_max} characters long, and has {chars}"));
         }
         if text.trim().is_empty() {
             return self.refuse(name, "wrong-format", "must not be blank");
@@ -51,19 +60,25 @@ impl Fields<'_> {
         Some(text.to_owned())
     }
 
-    /// A whole number in `range`, written without fraction or exponent.
+    /// A whole number in `range`. However it is written: `2.0` and `2e0` are integers (JSON Schema 2020-12, section 6.1.1).
     pub(crate) fn integer(&mut self, name: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.value(name)?;
         let Value::Number(number) = value else {
             return self.refuse_type(name, "a whole number", value);
         };
-        // Beyond 64 bits JSON numbers are read as floats.
-        let is_huge = number.as_u64().is_some() || number.as_f64().is_some_and(|float| float.abs() > 9e15);
-        match number.as_i64() {
-            Some(integer) if range.contains(&integer) => Some(integer),
-            None if !is_huge => self.refuse(name, "wrong-type", "must be a whole number without fraction or exponent"),
-            _ => self.refuse(name, "out-of-range", format!("must be {} to {}", range.start(), range.end())),
+        let float = number.as_f64().unwrap_or(f64::NAN);
+        if number.is_f64() && float.fract() != 0.0 {
+            return self.refuse(name, "wrong-type", "must be a whole number");
         }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a whole number, and what is beyond 64 bits is out of range as their bound, too"
+        )]
+        let integer = number.as_i64().unwrap_or(float as i64);
+        if range.contains(&integer) {
+            return Some(integer);
+        }
+        self.refuse(name, "out-of-range", format!("must be {} to {}", range.start(), range.end()))
     }
 
     /// A text that parses as `T`; its error tells what it must be.

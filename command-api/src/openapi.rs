@@ -5,12 +5,14 @@
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
+use domain::{Currency, order::TEXT_CHARS_MAX};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use crate::{
     api::documented_routes,
-    limits::{IDEMPOTENCY_KEY_CHARS_MAX, REQUEST_ID_CHARS_MAX, RETRY_AFTER_S},
+    fields::TEXT_PATTERN,
+    limits::{IDEMPOTENCY_KEY_CHARS_MAX, RETRY_AFTER_S},
     problem::{Code, FIELD_ERROR_CODES, PROBLEM_CONTENT_TYPE, ProblemDocument},
 };
 
@@ -20,7 +22,7 @@ Every request under `/v1` needs a bearer token, unless the service was told to a
 answered like what does not exist.
 
 Every POST needs an `Idempotency-Key`. The same key with the same body gets the first answer again, with `Idempotent-Replayed: true`; \
-the same key with another body gets 422. Texts are not blank and hold no control characters; their length is limited in bytes of UTF-8. \
+the same key with another body gets 422. Texts are not blank and hold no control characters. \
 A command answered with 2xx is in the log and will not be lost.
 
 Every error is `application/problem+json` (RFC 9457). A path that is not listed here is answered 404 `route-not-found`, a method that \
@@ -139,12 +141,27 @@ fn complete_schemas(document: &mut Value) {
     while let Some(name) = requested.pop() {
         let schema = &mut schemas[&name];
         schema["additionalProperties"] = json!(false);
+        for (name, property) in schema["properties"].as_object_mut().into_iter().flatten() {
+            complete_property(name, property);
+        }
         let properties = schema["properties"].as_object().into_iter().flatten().map(|(_, property)| property);
         let nested = properties.flat_map(|property| [&property["$ref"], &property["items"]["$ref"]]);
         requested.extend(nested.filter_map(Value::as_str).map(schema_name));
     }
     schemas["Problem"]["properties"]["code"]["enum"] = Code::ALL.iter().map(|code| code.as_str()).collect();
     schemas["FieldError"]["properties"]["code"]["enum"] = FIELD_ERROR_CODES.into();
+}
+
+/// What is not written at every field: which texts are texts, and what the currencies are.
+fn complete_property(name: &str, property: &mut Value) {
+    if property["maxLength"] == TEXT_CHARS_MAX && property["format"].is_null() {
+        property["pattern"] = TEXT_PATTERN.into();
+    }
+    match name {
+        "currency" => property["enum"] = Currency::all().map(Currency::code).collect(),
+        "delta" => property["not"] = json!({"const": 0}),
+        _ => {}
+    }
 }
 
 fn schema_name(reference: &str) -> String {
@@ -185,6 +202,9 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         names.extend(is_command.then_some("Idempotent-Replayed"));
         names.extend((is_command && begins_aggregate).then_some("Location"));
         response["headers"] = header_references(&names);
+        if let Some(links) = links_from(path, method) {
+            response["links"] = links;
+        }
     }
     if is_api && !is_command {
         let headers = header_references(&["X-Request-Id", "Cache-Control", "ETag"]);
@@ -195,6 +215,19 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         // `/ready` answers 503 in its own words.
         responses.entry(status.to_string()).or_insert_with(|| problem_response(&codes));
     }
+}
+
+/// What can be done next with what a command has brought about.
+fn links_from(path: &str, method: &str) -> Option<Value> {
+    let link = |id: &str, parameter: &str, expression: &str| {
+        (id.to_owned(), json!({"operationId": id, "parameters": {parameter: expression}}))
+    };
+    let (ids, parameter, expression): (&[&str], _, _) = match (method, path) {
+        ("post", "/v1/orders") => (&["getOrder", "cancelOrder", "shipOrder", "deliverOrder"], "id", "$response.body#/order_id"),
+        ("post", "/v1/stock/{sku}/receipts") => (&["getStock", "receiveStock", "adjustStock"], "sku", "$response.body#/sku"),
+        _ => return None,
+    };
+    Some(Value::Object(ids.iter().map(|id| link(id, parameter, expression)).collect()))
 }
 
 /// Every problem that an operation can answer with.
@@ -293,37 +326,54 @@ fn path_parameters(path: &str) -> Vec<Value> {
     }
 }
 
-/// The request headers.
+/// The request headers. Without examples where the same value again would mean something else.
 fn parameters() -> Value {
-    let header = |name: &str, required: bool, description: &str, schema: Value, example: &str| json!({"name": name, "in": "header", "required": required, "description": description, "schema": schema, "example": example});
-    let name = json!({"type": "string", "minLength": 1, "maxLength": REQUEST_ID_CHARS_MAX, "pattern": "^[!-~]+$"});
-    // A quoted key is two characters longer, and each of its characters may need an escape.
-    let key = json!({"type": "string", "minLength": 1, "maxLength": 2 * IDEMPOTENCY_KEY_CHARS_MAX + 2, "pattern": "^[!-~]+$"});
+    let header = |name: &str, required: bool, description: &str, schema: Value| json!({"name": name, "in": "header", "required": required, "description": description, "schema": schema});
+    let with_example = |mut header: Value, example: &str| {
+        header["example"] = example.into();
+        header
+    };
+    // A key in quotes is as long as it is without them and without its escapes. Any text is taken for the names that follow: what is no
+    // name is replaced or left out.
+    let most = IDEMPOTENCY_KEY_CHARS_MAX;
+    let (bare, quoted) = (format!("[!#-~][!-~]{{0,{}}}", most - 1), format!(r#""([!#-\[\]-~]|\\["\\]){{1,{most}}}""#));
+    let key = json!({"type": "string", "pattern": format!("^({bare}|{quoted})$")});
+    let tag = r#"(W/)?"[!#-~]*""#;
+    let tags =
+        json!({"type": "string", "minLength": 1, "pattern": format!(r"^(\*|{tag}([ \t]*,[ \t,]*{tag})*([ \t]*,[ \t,]*)?)$")});
+    let text = json!({"type": "string"});
     json!({
         "IdempotencyKey": header(
             "Idempotency-Key", true,
-            "The client's name for this command: 1 to 255 visible ASCII characters, bare or as a quoted string. Send the same key \
-             with every retry.",
-            key, "order-4711",
+            "The client's name for this command: 1 to 255 visible ASCII characters, bare (`order-4711`) or as a quoted string. Send the \
+             same key with every retry.",
+            key,
         ),
         "IfMatch": header(
             "If-Match", false,
-            "Carry the command out only on one of these versions: entity tags as `ETag` gave them, or `*`. A retry of a command that \
-             was carried out is answered whatever it says.",
-            json!({"type": "string"}), "\"3\"",
+            "Carry the command out only on one of these versions: entity tags as `ETag` gave them (`\"3\"`), or `*`. A retry of a \
+             command that was carried out is answered whatever it says.",
+            tags,
         ),
         "IfNoneMatch": header(
-            "If-None-Match", false, "Answer 304 if the version is still one of these.", json!({"type": "string"}), "\"3\"",
+            "If-None-Match", false, "Answer 304 if the version is still one of these entity tags (`\"3\"`).", text.clone(),
         ),
-        "RequestId": header("X-Request-Id", false, "The client's name for this request; it comes back with the answer.", name.clone(), "r-1"),
-        "CorrelationId": header(
-            "X-Correlation-Id", false, "The client's name for the story that the command belongs to; kept with the event.", name, "cart-99",
-        ),
-        "Traceparent": header(
-            "traceparent", false, "W3C Trace Context; kept with the event, and its trace id names problems.",
-            json!({"type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"}),
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        ),
+        "RequestId": with_example(header(
+            "X-Request-Id", false,
+            "The client's name for this request, 1 to 128 visible ASCII characters; it comes back with the answer. Any other is replaced.",
+            text.clone(),
+        ), "r-1"),
+        "CorrelationId": with_example(header(
+            "X-Correlation-Id", false,
+            "The client's name for the story that the command belongs to, 1 to 128 visible ASCII characters; kept with the event. Any \
+             other is left out.",
+            text.clone(),
+        ), "cart-99"),
+        "Traceparent": with_example(header(
+            "traceparent", false,
+            "W3C Trace Context; kept with the event, and its trace id names problems. One that is malformed is replaced.",
+            text,
+        ), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     })
 }
 

@@ -10,7 +10,7 @@ use domain::{
     Currency, CustomerId, IdError, OrderId, Request, Sku,
     order::{
         Cancel, Cause, Customer, Deliver, LINE_QUANTITY_MAX, LINES_MAX, Line, Order, OrderCommand, OrderError, Place, Ship,
-        TEXT_BYTES_MAX, TOTAL_MINOR_MAX, UNIT_PRICE_MINOR_MAX, decide,
+        TEXT_CHARS_MAX, TOTAL_MINOR_MAX, UNIT_PRICE_MINOR_MAX, decide,
     },
 };
 use event_store::Loaded;
@@ -48,7 +48,7 @@ pub(crate) struct PlaceOrder {
     /// Who buys.
     customer: CustomerFields,
     /// The ISO 4217 code of every price's currency, in capitals.
-    #[schema(value_type = String, pattern = "^[A-Z]{3}$")]
+    #[schema(value_type = String)]
     currency: Currency,
     /// What is bought. The sum over the lines must be 1 to 99999999999 minor units.
     #[schema(min_items = 1, max_items = 100)]
@@ -95,7 +95,7 @@ impl CommandBody for PlaceOrder {
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let customer = fields.object("customer", |fields| {
-            let (id, email, name) = (fields.parsed("id"), read_email(fields), fields.text("name", TEXT_BYTES_MAX));
+            let (id, email, name) = (fields.parsed("id"), read_email(fields), fields.text("name", TEXT_CHARS_MAX));
             Some(CustomerFields { id: id?, email: email?, name: name? })
         });
         let currency = fields.parsed("currency");
@@ -107,14 +107,14 @@ impl CommandBody for PlaceOrder {
             Some(LineFields { sku: sku?, quantity, unit_price_minor: unit_price_minor? })
         });
         let lines = lines.and_then(|lines| if total_is_chargeable(&lines) { Some(lines) } else { refuse_total(fields) });
-        let payment_method = fields.text("payment_method", TEXT_BYTES_MAX);
+        let payment_method = fields.text("payment_method", TEXT_CHARS_MAX);
         Some(Self { customer: customer?, currency: currency?, lines: lines?, payment_method: payment_method? })
     }
 }
 
 /// No more than a glance: whether mail arrives is known only by sending it.
 fn read_email(fields: &mut Fields<'_>) -> Option<String> {
-    let email = fields.text("email", TEXT_BYTES_MAX)?;
+    let email = fields.text("email", TEXT_CHARS_MAX)?;
     let looks_good = !email.contains(char::is_whitespace)
         && email.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
     if looks_good { Some(email) } else { fields.refuse("email", "wrong-format", "must be a mail address such as a@example.com") }
@@ -201,7 +201,7 @@ impl CommandBody for CancelOrder {
     const ACTION: Action = Action::CancelOrder;
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self { reason: fields.text("reason", TEXT_BYTES_MAX)? })
+        Some(Self { reason: fields.text("reason", TEXT_CHARS_MAX)? })
     }
 }
 
@@ -240,7 +240,7 @@ impl CommandBody for ShipOrder {
     const ACTION: Action = Action::ShipOrder;
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let (carrier, tracking_number) = (fields.text("carrier", TEXT_BYTES_MAX), fields.text("tracking_number", TEXT_BYTES_MAX));
+        let (carrier, tracking_number) = (fields.text("carrier", TEXT_CHARS_MAX), fields.text("tracking_number", TEXT_CHARS_MAX));
         Some(Self { carrier: carrier?, tracking_number: tracking_number? })
     }
 }

@@ -8,7 +8,7 @@ use axum::{
 };
 use domain::{
     IdError, Request, Sku,
-    stock::{Adjust, ON_HAND_MAX, Receive, Stock, StockCommand, StockError, TEXT_BYTES_MAX, decide},
+    stock::{Adjust, ON_HAND_MAX, Receive, Stock, StockCommand, StockError, TEXT_CHARS_MAX, decide},
 };
 use event_store::Loaded;
 use time::OffsetDateTime;
@@ -69,7 +69,7 @@ impl CommandBody for ReceiveStock {
     const ACTION: Action = Action::ChangeStock;
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let (quantity, reference) = (fields.integer("quantity", 1..=ON_HAND_MAX), fields.text("reference", TEXT_BYTES_MAX));
+        let (quantity, reference) = (fields.integer("quantity", 1..=ON_HAND_MAX), fields.text("reference", TEXT_CHARS_MAX));
         let quantity = u32::try_from(quantity?).expect("the range fits 32 bits");
         Some(Self { quantity, reference: reference? })
     }
@@ -120,7 +120,7 @@ impl CommandBody for AdjustStock {
             0 => fields.refuse("delta", "out-of-range", "must not be 0"),
             delta => Some(delta),
         });
-        let (reason, reference) = (fields.text("reason", TEXT_BYTES_MAX), fields.text("reference", TEXT_BYTES_MAX));
+        let (reason, reference) = (fields.text("reason", TEXT_CHARS_MAX), fields.text("reference", TEXT_CHARS_MAX));
         Some(Self { delta: delta?, reason: reason?, reference: reference? })
     }
 }

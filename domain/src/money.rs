@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use iso_currency::IntoEnumIterator as _;
 use serde::{Deserialize, Serialize};
 
 /// An ISO 4217 currency, written as its three-letter code.
@@ -9,6 +10,11 @@ use serde::{Deserialize, Serialize};
 pub struct Currency(iso_currency::Currency);
 
 impl Currency {
+    /// Every currency that has a minor unit, and so can be charged.
+    pub fn all() -> impl Iterator<Item = Self> {
+        iso_currency::Currency::iter().filter(|currency| currency.exponent().is_some()).map(Self)
+    }
+
     /// The three-letter code, for example `EUR`.
     pub fn code(self) -> &'static str {
         self.0.code()

@@ -30,6 +30,18 @@ async fn an_order_is_placed_and_can_be_read_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_whole_number_is_one_however_it_is_written_and_a_text_is_as_long_as_its_characters() {
+    let server = Server::start().await;
+    let mut body = order();
+    body["lines"][0]["quantity"] = json!(2.0);
+    body["customer"]["name"] = json!("é".repeat(500));
+    let placed = server.post("/v1/orders", "k", &body).await;
+    assert_eq!(placed.status, 201);
+    let state = server.get(placed.header("location")).await.json();
+    assert_eq!((&state["lines"][0]["quantity"], &state["customer"]["name"]), (&json!(2), &body["customer"]["name"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_goes_all_the_way_to_the_door() {
     let server = Server::start().await;
     let path = server.place_confirmed().await;

@@ -200,9 +200,9 @@ async fn one_mistake_is_told_in_the_detail() {
         (changed("/lines", cheap_lines), "/lines: must add up to 1 to 99999999999 minor units"),
         (changed("/lines", dear_lines), "/lines: must add up to 1 to 99999999999 minor units"),
         (changed("/lines/0/quantity", json!(1_000_001)), "/lines/0/quantity: must be 1 to 1000000"),
-        (changed("/lines/0/quantity", json!(2.0)), "/lines/0/quantity: must be a whole number without fraction or exponent"),
+        (changed("/lines/0/quantity", json!(2.5)), "/lines/0/quantity: must be a whole number"),
         (changed("/customer/name", json!("a\u{0}b")), "/customer/name: must not hold control characters"),
-        (changed("/customer/name", json!("é".repeat(251))), "/customer/name: must be 1 to 500 bytes long, and has 502"),
+        (changed("/customer/name", json!("é".repeat(501))), "/customer/name: must be 1 to 500 characters long, and has 501"),
         (changed("/currency", json!("XXX")), "/currency: \"XXX\" is not an ISO 4217 currency code such as \"EUR\""),
     ] {
         let answer = server.post("/v1/orders", "k", &body).await;

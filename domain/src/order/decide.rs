@@ -6,7 +6,7 @@
 use super::{
     Cancel, Cause, Confirm, Deliver, LINE_QUANTITY_MAX, LINES_MAX, Line, Order, OrderCancelled, OrderCommand, OrderConfirmed,
     OrderDelivered, OrderError, OrderEvent, OrderPlaced, OrderRejected, OrderShipped, OrderStatus, OrderStockReserved, Place,
-    RecordReservation, Reject, Ship, TEXT_BYTES_MAX, TOTAL_MINOR_MAX, UNIT_PRICE_MINOR_MAX,
+    RecordReservation, Reject, Ship, TEXT_CHARS_MAX, TOTAL_MINOR_MAX, UNIT_PRICE_MINOR_MAX,
 };
 use crate::{Currency, Money, Request, RequestMemory};
 
@@ -158,7 +158,7 @@ fn is_repeated(order: &Order, request: Option<&Request>) -> Result<bool, OrderEr
 }
 
 fn check_text(field: &'static str, text: &str) -> Result<(), OrderError> {
-    if (1..=TEXT_BYTES_MAX).contains(&text.len()) { Ok(()) } else { Err(OrderError::Text { field }) }
+    if (1..=TEXT_CHARS_MAX).contains(&text.chars().count()) { Ok(()) } else { Err(OrderError::Text { field }) }
 }
 
 /// The sum over `lines`, each checked.

@@ -1,6 +1,6 @@
 //! Why an order refuses a command.
 
-use super::{LINE_QUANTITY_MAX, LINES_MAX, OrderStatus, TEXT_BYTES_MAX, TOTAL_MINOR_MAX, UNIT_PRICE_MINOR_MAX};
+use super::{LINE_QUANTITY_MAX, LINES_MAX, OrderStatus, TEXT_CHARS_MAX, TOTAL_MINOR_MAX, UNIT_PRICE_MINOR_MAX};
 
 /// A rejection: the command was understood and may not be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum OrderError {
     #[error("an order's total must be 1 to {TOTAL_MINOR_MAX} minor units")]
     Total,
     /// A text that is empty or too long.
-    #[error("{field} must be 1 to {TEXT_BYTES_MAX} bytes long")]
+    #[error("{field} must be 1 to {TEXT_CHARS_MAX} characters long")]
     Text {
         /// Which one.
         field: &'static str,

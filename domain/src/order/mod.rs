@@ -26,5 +26,5 @@ pub const LINE_QUANTITY_MAX: u32 = 1_000_000;
 pub const UNIT_PRICE_MINOR_MAX: i64 = 1_000_000_000;
 /// Highest total of one order, in minor units; the largest charge that card networks take.
 pub const TOTAL_MINOR_MAX: i64 = 99_999_999_999;
-/// Longest customer name, mail address, payment method, cancellation reason, carrier or tracking number, in bytes.
-pub const TEXT_BYTES_MAX: usize = 500;
+/// Longest customer name, mail address, payment method, cancellation reason, carrier or tracking number, in characters (Unicode scalar values, as JSON Schema counts).
+pub const TEXT_CHARS_MAX: usize = 500;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Adjust, Allocation, ON_HAND_MAX, Receive, Release, Reserve, Ship, Stock, StockAdjusted, StockCommand, StockError, StockEvent,
-    StockReceived, StockReleased, StockReserved, StockShipped, TEXT_BYTES_MAX,
+    StockReceived, StockReleased, StockReserved, StockShipped, TEXT_CHARS_MAX,
 };
 use crate::{OrderId, Request, RequestMemory};
 
@@ -126,5 +126,5 @@ fn is_repeated(stock: &Stock, request: Option<&Request>) -> Result<bool, StockEr
 }
 
 fn check_text(field: &'static str, text: &str) -> Result<(), StockError> {
-    if (1..=TEXT_BYTES_MAX).contains(&text.len()) { Ok(()) } else { Err(StockError::Text { field }) }
+    if (1..=TEXT_CHARS_MAX).contains(&text.chars().count()) { Ok(()) } else { Err(StockError::Text { field }) }
 }

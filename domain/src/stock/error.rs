@@ -1,6 +1,6 @@
 //! Why a SKU's stock refuses a command.
 
-use super::{ON_HAND_MAX, TEXT_BYTES_MAX};
+use super::{ON_HAND_MAX, TEXT_CHARS_MAX};
 
 /// A rejection: the command was understood and may not be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum StockError {
         available: i64,
     },
     /// A text that is empty or too long.
-    #[error("{field} must be 1 to {TEXT_BYTES_MAX} bytes long")]
+    #[error("{field} must be 1 to {TEXT_CHARS_MAX} characters long")]
     Text {
         /// Which one.
         field: &'static str,

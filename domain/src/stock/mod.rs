@@ -19,5 +19,5 @@ pub use state::{Stock, StockLevel};
 
 /// Most pieces of one SKU on hand; GraphQL's `Int` has 32 bits.
 pub const ON_HAND_MAX: i64 = i32::MAX as i64;
-/// Longest reference or reason, in bytes.
-pub const TEXT_BYTES_MAX: usize = 500;
+/// Longest reference or reason, in characters (Unicode scalar values, as JSON Schema counts).
+pub const TEXT_CHARS_MAX: usize = 500;

@@ -403,7 +403,9 @@ fn confirm(payment_intent_id: String) -> OrderCommand {
 
 fn cancel_declined(message: String) -> OrderCommand {
     let mut reason = if message.is_empty() { "the payment was declined".to_owned() } else { message };
-    reason.truncate(reason.floor_char_boundary(order::TEXT_BYTES_MAX));
+    if let Some((end, _)) = reason.char_indices().nth(order::TEXT_CHARS_MAX) {
+        reason.truncate(end);
+    }
     OrderCommand::Cancel(order::Cancel { cause: Cause::PaymentDeclined, reason, cancelled_at: clock::now(), request: None })
 }
 
