@@ -35,11 +35,15 @@ impl Drop for Python {
     }
 }
 
-/// The packages, installed into `folder`.
+/// What is at the other end of the reactors, installed into `folder`.
 fn packages(folder: &Path) -> PathBuf {
+    install(folder, &PACKAGES)
+}
+
+fn install(folder: &Path, packages: &[&str]) -> PathBuf {
     let target = folder.join("packages");
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]).arg(&target).args(PACKAGES);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]).arg(&target).args(packages);
     let output = pip.output().unwrap();
     assert!(output.status.success(), "pip: {}", String::from_utf8_lossy(&output.stderr));
     target
@@ -235,5 +239,36 @@ async fn interop_all_audits_of_graphql_http_pass() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(said.trim(), "61 of 61");
+    running.finish();
+}
+
+/// What makes up requests from an OpenAPI document, and how many of them it makes up for each operation and phase.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+const EXAMPLES_MAX: &str = "200";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a package from PyPI"]
+async fn interop_schemathesis_finds_no_difference_between_the_openapi_document_and_the_api() {
+    let folder = tempfile::tempdir().unwrap();
+    let packages = install(folder.path(), &[SCHEMATHESIS]);
+    let running = Running::start_as(|options| {
+        // How soon a customer is put off is another question.
+        options.settings.push(("command-api", "CUSTOMER_REQUESTS_PER_S", "0".to_owned()));
+    });
+    let info = running.info();
+    for role in ["service", "operator", "customer"] {
+        let mut schemathesis = Command::new("python3");
+        schemathesis.args(["-m", "schemathesis.cli", "--config-file", &script("schemathesis/schemathesis.toml"), "run"]);
+        schemathesis.arg(format!("{}/openapi.json", info.command_api)).args(["--checks", "all", "--max-examples", EXAMPLES_MAX]);
+        schemathesis.args(["--seed", "1", "--continue-on-failure", "--no-color"]);
+        schemathesis.args(["--header", &format!("Authorization: Bearer {}", info.tokens[role])]);
+        schemathesis.env("PYTHONPATH", format!("{}:{}", packages.display(), script("schemathesis")));
+        schemathesis.env("PYTHONDONTWRITEBYTECODE", "1").env("SCHEMATHESIS_HOOKS", "hooks").current_dir(folder.path());
+        let output = schemathesis.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "as {role}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        let cases = said.lines().find(|line| line.contains(" generated, ")).unwrap();
+        println!("as {role}: {}", cases.trim());
+    }
     running.finish();
 }
