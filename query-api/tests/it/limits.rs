@@ -1,4 +1,6 @@
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,6 +13,7 @@ use query_api::live::Live;
 use query_api::positions::Positions;
 use query_api::schema::Sources;
 use serde_json::json;
+use tower::ServiceExt as _;
 
 use crate::api::{Api, router};
 
@@ -85,6 +88,60 @@ async fn hostile_documents_are_refused_at_once() {
         let (code, message) = api.error(&query, json!({})).await;
         assert_eq!(code, "LIMIT_EXCEEDED", "{message}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abusive_query_costs_no_statement() {
+    let mut api = Api::start().await;
+    // Where the database should be, somebody counts who comes.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("postgres://nobody@{}/nothing", listener.local_addr().expect("it is bound"));
+    let came = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&came);
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let database = Database::open(&url, 4).expect("a Postgres URL");
+    let (positions, live) = (Positions::default(), Live::default());
+    let sources = Sources { database, positions, min_position_wait: Duration::ZERO, live };
+    api.router = router(sources, Capacity { deadline: Duration::from_mins(1), requests_in_flight_max: 100 });
+
+    // Each of them begins with what does cost a statement.
+    let list = "orders { edges { cursor } }";
+    let many = |field: &str, count: usize| (0..count).fold(String::new(), |text, n| format!("{text} a{n}: {field}"));
+    let deep = nested(QUERY_DEPTH_MAX + 1).replacen('{', &format!("{{ {list}"), 1);
+    let wide = "{ orders(first: 100) { edges { node { history(first: 100) { edges { node { position } } } } } } }".to_owned();
+    let aliased = format!("{{ {list} {} }}", many("order(id: \"x\") { version }", 1_000));
+    let aliased_cheaply = format!("{{ {list} {} }}", many("__typename", QUERY_FIELDS_MAX + 1));
+    let circular = format!("{{ {list} ...A }} fragment A on Query {{ ...B }} fragment B on Query {{ ...A }}");
+    let bracketed = format!("{{ {list} {} }}", "a { ".repeat(10_000));
+    let directed = format!("{{ orders {} {{ edges {{ cursor }} }} }}", "@include(if: true) ".repeat(5));
+    for (what, query, expected) in [
+        ("deep", deep, "LIMIT_EXCEEDED"),
+        ("wide", wide, "LIMIT_EXCEEDED"),
+        ("aliased", aliased, "LIMIT_EXCEEDED"),
+        ("aliased cheaply", aliased_cheaply, "LIMIT_EXCEEDED"),
+        ("circular", circular, "LIMIT_EXCEEDED"),
+        ("bracketed", bracketed, "LIMIT_EXCEEDED"),
+        ("directed", directed, "GRAPHQL_VALIDATION_FAILED"),
+    ] {
+        let (code, message) = api.error(&query, json!({})).await;
+        assert_eq!(code, expected, "{what}: {message}");
+    }
+    let batch = json!([{"query": format!("{{ {list} }}")}, {"query": format!("{{ {list} }}")}]);
+    let request = Request::post("/graphql").header("content-type", "application/json").body(batch.to_string().into());
+    let (status, body) = api.send(request.expect("a request")).await;
+    assert_eq!((status, &body["errors"][0]["extensions"]["code"]), (StatusCode::BAD_REQUEST, &json!("BAD_REQUEST")));
+    assert_eq!(came.load(Ordering::Relaxed), 0);
+
+    // One that is not abusive comes.
+    let asked = tokio::spawn(api.router.clone().oneshot(post(&format!("{{ {list} }}"))));
+    while came.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    asked.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
