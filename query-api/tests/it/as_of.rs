@@ -106,3 +106,33 @@ async fn a_time_and_a_position_together_are_refused_and_nobody_is_null() {
         assert_eq!(api.data(query, json!({"id": id})).await, json!({"order": null}));
     }
 }
+
+const OTHERS: i64 = 20_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orders_events_are_found_among_many_also_by_a_plan_made_when_there_were_few() {
+    let mut api = start().await;
+    // Often enough for the server to keep a plan, for each of the connections.
+    for _ in 0..40 {
+        assert_eq!(as_of(&api, "asOfPosition: 9").await["status"], "CONFIRMED");
+        assert_eq!(as_of(&api, "asOf: \"2027-01-01T00:00:00Z\"").await["position"], "8");
+    }
+    let others = "INSERT INTO contrail.audit SELECT position + 100, event_id, event_type, aggregate_type, gen_random_uuid()::text, version, time, \
+                  actor, correlation_id, causation_id, trace_id, bytes, leaf_hash FROM generate_series(1, $1) AS position, \
+                  (SELECT event_id, event_type, aggregate_type, version, time, actor, correlation_id, causation_id, trace_id, bytes, leaf_hash \
+                   FROM contrail.audit WHERE position = 2) AS event";
+    sqlx::query(others).bind(OTHERS).execute(&mut api.writer).await.expect("they are inserted");
+    advance(&mut api.writer, "audit", OTHERS + 100).await;
+    for _ in 0..10 {
+        assert_eq!(as_of(&api, &format!("asOfPosition: {}", OTHERS + 100)).await["status"], "CONFIRMED");
+        assert_eq!(as_of(&api, "asOf: \"2027-01-01T00:00:00Z\"").await["position"], "8");
+    }
+    // What a connection has read is known for sure when it is gone.
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    while sqlx::query_scalar::<_, i64>(end).fetch_one(&mut api.writer).await.expect("a number") > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let read = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE schemaname = 'contrail' AND relname = 'audit'";
+    let entries: i64 = sqlx::query_scalar(read).fetch_one(&mut api.writer).await.expect("a number");
+    assert!(entries < OTHERS, "{entries} entries of indexes were read for an order of 5 events");
+}
