@@ -24,6 +24,8 @@ pub const LISTENERS_MAX: usize = 20_000;
 pub const UNHEARD_EVENTS_MAX: usize = 32;
 /// Most connections of `/graphql/ws` at the same time.
 pub const SOCKETS_MAX: usize = 10_000;
+/// What such a connection has for what comes in, in bytes, from its beginning; it grows with a longer message. Who subscribes says little.
+pub const SOCKET_READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Most subscriptions and queries of one such connection at the same time.
 pub const OPERATIONS_PER_SOCKET_MAX: usize = 128;
 

@@ -26,7 +26,7 @@ use super::accept::Media;
 use super::body::Posted;
 use super::{Operation, Refusal, Service, expiry};
 use crate::error::{code, server_error};
-use crate::limits::{OPERATIONS_PER_SOCKET_MAX, REQUEST_BYTES_MAX};
+use crate::limits::{OPERATIONS_PER_SOCKET_MAX, REQUEST_BYTES_MAX, SOCKET_READ_BUFFER_BYTES};
 
 const PROTOCOL: &str = "graphql-transport-ws";
 /// How long a new client may take to say `connection_init`.
@@ -122,7 +122,8 @@ pub(super) async fn upgrade(
     let Ok(place) = service.sockets.clone().try_acquire_owned() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, "too many connections are open");
     };
-    let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(REQUEST_BYTES_MAX).max_frame_size(REQUEST_BYTES_MAX);
+    let upgrade = upgrade.protocols([PROTOCOL]).read_buffer_size(SOCKET_READ_BUFFER_BYTES);
+    let upgrade = upgrade.max_message_size(REQUEST_BYTES_MAX).max_frame_size(REQUEST_BYTES_MAX);
     upgrade.on_upgrade(move |socket| serve(service, caller, socket, place))
 }
 
