@@ -5,6 +5,7 @@
 //! * [`shop`]: a checkout and a customer, over HTTP and GraphQL, with the retries that a shop makes.
 //! * [`load`]: many orders at once, each watched until its final status is seen.
 //! * [`onlooker`]: queries all the time, none of which may fail or show less than one before.
+//! * [`audience`]: subscribers, none of which may miss anything.
 //! * [`replay_under_load`]: rebuilding the read models while both of these go on.
 //! * [`outage`]: orders that keep coming while the payment gateway is down.
 //! * [`balancer`]: what stands before several instances of a service.
@@ -27,6 +28,8 @@ pub mod shop;
 pub mod load;
 
 pub mod onlooker;
+
+pub mod audience;
 
 pub mod replay_under_load;
 

@@ -11,6 +11,7 @@
 //!
 //! The limit of this benchmark is the CPU: what the machine's cores could do at the CPU time that one order costs, load included.
 
+mod live;
 mod mail;
 mod memory;
 mod processes;
@@ -32,7 +33,7 @@ use crate::{Options, Row, workplace::Workplace};
 use trial::Trial;
 
 /// All cases. Those after the first take long, and are measured only when they are asked for.
-pub const CASES: [&str; 4] = [SUSTAINED, MEMORY, OUTAGE, ROLLING_RESTART];
+pub const CASES: [&str; 5] = [SUSTAINED, MEMORY, OUTAGE, ROLLING_RESTART, LIVE];
 const SUSTAINED: &str = "sustained";
 /// Two minutes without a payment gateway at 200 orders/s: how fast what has queued is worked off, against the rate at which it came.
 const OUTAGE: &str = "outage";
@@ -40,6 +41,8 @@ const OUTAGE: &str = "outage";
 /// Fails when a request does.
 const ROLLING_RESTART: &str = "rolling-restart";
 const MEMORY: &str = "memory";
+/// Two thousand subscribers at 200 orders/s: how long an update takes to them, and the query API's memory. Fails when one misses a status.
+const LIVE: &str = "live";
 
 /// How long 99 of 100 orders may take from the POST to CONFIRMED.
 pub(crate) const CONFIRMED_MAX: Duration = Duration::from_secs(2);
@@ -81,6 +84,9 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
     }
     if options.names(ROLLING_RESTART) {
         rows.push(on_fresh_stack(workplace, async |stack| restarted(options, stack).await).await?);
+    }
+    if options.names(LIVE) {
+        rows.push(on_fresh_stack(workplace, async |stack| live::run(options, stack).await).await?);
     }
     Ok(rows)
 }

@@ -22,6 +22,7 @@ mod poison;
 mod replay;
 mod rolling_restart;
 mod start;
+mod subscriptions;
 mod tour;
 
 mod cloudevents;
