@@ -3,12 +3,17 @@
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::catalogue::EventSchema;
+
 /// The events of one aggregate, each with the type name under which the log stores it.
 ///
 /// Implemented by [`event_enum!`](crate::codec::event_enum); never by hand.
 pub trait EventPayload: Sized {
     /// Every stored type name of this aggregate, current versions only; older ones are in [`crate::upcast`].
     const EVENT_TYPES: &'static [&'static str];
+
+    /// What the catalogue says of each of [`EVENT_TYPES`](Self::EVENT_TYPES), in that order.
+    const EVENT_SCHEMAS: &'static [EventSchema];
 
     /// The CloudEvents `type`, for example `contrail.order.placed.v1`.
     fn event_type(&self) -> &'static str;
@@ -84,6 +89,8 @@ macro_rules! event_enum {
 
         impl crate::EventPayload for $name {
             const EVENT_TYPES: &'static [&'static str] = &[$($event_type),+];
+            const EVENT_SCHEMAS: &'static [crate::catalogue::EventSchema] =
+                &[$(crate::catalogue::EventSchema::of::<$payload>($event_type)),+];
 
             fn event_type(&self) -> &'static str {
                 match self {

@@ -4,6 +4,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -12,10 +13,13 @@ use uuid::Uuid;
 use crate::{
     DecodeError, EventPayload,
     codec::{DataOf, SERIALIZES},
+    rfc3339::Rfc3339,
 };
 
 /// The media type of a stored message.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
+const SPEC_VERSION: &str = "1.0";
+const DATA_CONTENT_TYPE: &str = "application/json";
 
 /// Room made at first for what is written of the attributes, and of the data where nobody knows how long it is: about what an order's
 /// first event takes, which is the longest.
@@ -58,13 +62,13 @@ impl<T: AsRef<str>> Metadata<T> {
 
     fn document<D>(&self, data: D) -> Document<'_, D> {
         Document {
-            specversion: Cow::Borrowed("1.0"),
+            specversion: Cow::Borrowed(SPEC_VERSION),
             id: self.event_id,
             event_type: borrowed(&self.event_type),
             source: borrowed(&self.source),
             subject: borrowed(&self.aggregate_id),
             time: self.time,
-            datacontenttype: Cow::Borrowed("application/json"),
+            datacontenttype: Cow::Borrowed(DATA_CONTENT_TYPE),
             aggregatetype: borrowed(&self.aggregate_type),
             sequence: Sequence(self.version),
             correlationid: borrowed(&self.correlation_id),
@@ -172,33 +176,53 @@ impl<'a> StoredEventRef<'a> {
     }
 }
 
-/// The document's attributes in the order in which they are written.
-#[derive(Serialize, Deserialize)]
-struct Document<'a, D> {
+/// One event as the log stores it: a CloudEvents 1.0 document in structured JSON, with the extension attributes that every event has.
+/// There may be further attributes; whoever does not know one ignores it.
+// The attributes in the order in which they are written, with what the catalogue says of them.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CloudEvent")]
+pub(crate) struct Document<'a, D> {
+    /// The version of CloudEvents.
     #[serde(borrow)]
+    #[schemars(extend("const" = SPEC_VERSION))]
     specversion: Cow<'a, str>,
+    /// Identifies the event; also the message's `Nats-Msg-Id`. Whoever sees an id again has seen the event before.
     id: Uuid,
+    /// What happened, and in which version of its shape.
     #[serde(rename = "type", borrow)]
     event_type: Cow<'a, str>,
+    /// Which program appended it, for example `/contrail/command-api`.
     #[serde(borrow)]
+    #[schemars(extend("format" = "uri-reference", "minLength" = 1))]
     source: Cow<'a, str>,
+    /// The aggregate's id.
     #[serde(borrow)]
     subject: Cow<'a, str>,
-    #[serde(with = "time::serde::rfc3339")]
+    /// When it was appended, by the appender's clock, in UTC.
+    #[serde(with = "Rfc3339")]
     time: OffsetDateTime,
+    /// The media type of `data`.
     #[serde(borrow)]
+    #[schemars(extend("const" = DATA_CONTENT_TYPE))]
     datacontenttype: Cow<'a, str>,
+    /// Which kind of aggregate, for example `order`.
     #[serde(borrow)]
     aggregatetype: Cow<'a, str>,
+    /// The aggregate's own version after this event: 1, 2, 3, … without a gap. Not its position in the log.
     sequence: Sequence,
+    /// The story that the event belongs to: the same for all that followed from one request.
     #[serde(borrow)]
     correlationid: Cow<'a, str>,
+    /// The `id` of the event that led to this one; left out if it began the story.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     causationid: Option<Cow<'a, str>>,
+    /// Who asked, as `role:subject`; left out if nobody but the system did.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     actor: Option<Cow<'a, str>>,
+    /// The W3C trace context of the operation that appended it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     traceparent: Option<Cow<'a, str>>,
+    /// The event itself; its `type` says in which shape.
     data: D,
 }
 
@@ -239,5 +263,19 @@ impl<'de> Deserialize<'de> for Sequence {
         }
 
         deserializer.deserialize_str(Visitor)
+    }
+}
+
+impl JsonSchema for Sequence {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Sequence".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[1-9][0-9]*$" })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -9,6 +10,9 @@ use uuid::Uuid;
 pub const SKU_CHARS_MAX: usize = 64;
 /// Longest customer id, in characters.
 pub const CUSTOMER_ID_CHARS_MAX: usize = 128;
+
+/// The one spelling of a UUID that is a subject token, for those who read events without this crate.
+const UUID_PATTERN: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
 
 /// Namespace of order ids derived from a caller and an Idempotency-Key. A constant of the contract: changing it would
 /// turn every retried order into a second one.
@@ -34,8 +38,9 @@ impl IdError {
 }
 
 /// Identifies an order, and the payment of that order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("pattern" = UUID_PATTERN))]
 pub struct OrderId(pub Uuid);
 
 impl OrderId {
@@ -67,8 +72,9 @@ impl FromStr for OrderId {
 }
 
 /// A stock keeping unit: 1 to 64 of `A-Z a-z 0-9 _ -`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("minLength" = 1, "maxLength" = SKU_CHARS_MAX, "pattern" = "^[A-Za-z0-9_-]*$"))]
 pub struct Sku(String);
 
 impl Sku {
@@ -106,8 +112,9 @@ impl TryFrom<String> for Sku {
 }
 
 /// The shop's own id of a customer: 1 to 128 printable ASCII characters without spaces. Opaque to us.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("minLength" = 1, "maxLength" = CUSTOMER_ID_CHARS_MAX, "pattern" = "^[!-~]*$"))]
 pub struct CustomerId(String);
 
 impl CustomerId {
@@ -144,8 +151,9 @@ impl TryFrom<String> for CustomerId {
 }
 
 /// Identifies one message to one customer over one channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("pattern" = UUID_PATTERN))]
 pub struct NotificationId(pub Uuid);
 
 impl NotificationId {

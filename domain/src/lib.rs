@@ -12,8 +12,10 @@
 //! * [`SnapshotState`]: what keeping an aggregate's state takes, in memory and in snapshots.
 //! * [`envelope`]: one event as one CloudEvents document, the bytes that the log stores.
 //! * [`upcast`]: how events stored in an older shape are read today.
+//! * [`catalogue`]: what the stored events are, for those who read them without this crate.
 //!
-//! To add an event: see "A new event" in `ARCHITECTURE.md`.
+//! To add an event: a payload struct and a line in `event_enum!`, which also puts it into the catalogue of `docs/events/`; the rest is
+//! under "A new event and command" in `ARCHITECTURE.md`, and what to do when a shape changes under "A new shape of an event".
 
 mod codec;
 
@@ -26,12 +28,14 @@ pub mod notification;
 pub mod allocation;
 pub mod settlement;
 
+pub mod catalogue;
 pub mod envelope;
 pub mod upcast;
 
 mod ids;
 mod money;
 mod request;
+mod rfc3339;
 mod shared_map;
 mod snapshot;
 

@@ -1,8 +1,9 @@
 //! Money: integer minor units and an ISO 4217 currency. No floats, no silent overflow.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use iso_currency::IntoEnumIterator as _;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// An ISO 4217 currency, written as its three-letter code.
@@ -72,8 +73,23 @@ impl<'de> Deserialize<'de> for Currency {
     }
 }
 
+impl JsonSchema for Currency {
+    fn schema_name() -> Cow<'static, str> {
+        "Currency".into()
+    }
+
+    /// No list of the codes: ISO 4217 gets new ones, and an event with one of them is no other event.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "An ISO 4217 currency with a minor unit, as its three-letter code.",
+            "pattern": "^[A-Z]{3}$",
+        })
+    }
+}
+
 /// An amount of one currency in its minor unit (cents for EUR).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Money {
     /// Minor units; cents for EUR, yen for JPY.
     pub minor_units: i64,

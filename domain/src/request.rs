@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
@@ -9,7 +10,7 @@ use uuid::Uuid;
 pub const REMEMBERED_REQUESTS_MAX: usize = 1_000;
 
 /// One client request: its id, derived from aggregate and Idempotency-Key, and a digest of what it asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     /// UUID v5 of the aggregate and the key; also the id of the event that answered the request, unless that event began
     /// the aggregate.

@@ -1,9 +1,10 @@
 //! What can have happened to a notification. These shapes are stored for ever: see `domain/tests/golden/`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{OrderId, codec::event_enum};
+use crate::{OrderId, codec::event_enum, rfc3339::Rfc3339};
 
 event_enum! {
     /// Any event of a notification.
@@ -16,7 +17,7 @@ event_enum! {
 }
 
 /// What a message tells the customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Topic {
     /// The order is paid and will be shipped.
@@ -34,7 +35,7 @@ pub enum Topic {
 }
 
 /// The channel took the message.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NotificationSent {
     /// The order that it is about.
     pub order_id: OrderId,
@@ -43,12 +44,12 @@ pub struct NotificationSent {
     /// How it went, for example `email`.
     pub channel: String,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub sent_at: OffsetDateTime,
 }
 
 /// The channel refused the message for good.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NotificationFailed {
     /// The order that it is about.
     pub order_id: OrderId,
@@ -59,6 +60,6 @@ pub struct NotificationFailed {
     /// Why it could not be sent.
     pub reason: String,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub failed_at: OffsetDateTime,
 }

@@ -1,9 +1,10 @@
 //! What can have happened to an order. These shapes are stored for ever: see `domain/tests/golden/`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{Currency, CustomerId, Money, Request, Sku, codec::event_enum};
+use crate::{Currency, CustomerId, Money, Request, Sku, codec::event_enum, rfc3339::Rfc3339};
 
 event_enum! {
     /// Any event of an order.
@@ -30,7 +31,7 @@ event_enum! {
 }
 
 /// Who buys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Customer {
     /// The shop's id of the customer.
     pub id: CustomerId,
@@ -41,7 +42,7 @@ pub struct Customer {
 }
 
 /// So many pieces of one SKU at one price.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     /// What.
     pub sku: Sku,
@@ -52,7 +53,7 @@ pub struct Line {
 }
 
 /// A checkout placed the order; the money is not yet taken, the stock not yet reserved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderPlaced {
     /// Who buys.
     pub customer: Customer,
@@ -65,7 +66,7 @@ pub struct OrderPlaced {
     /// The gateway's name of the card or account to charge.
     pub payment_method: String,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub placed_at: OffsetDateTime,
     /// The client request that placed it.
     pub request: Request,
@@ -79,18 +80,18 @@ impl OrderPlaced {
 }
 
 /// Stock for every line is set aside.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderStockReserved {
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub reserved_at: OffsetDateTime,
     /// Until when the order must be paid.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub payment_due_at: OffsetDateTime,
 }
 
 /// Too little of one SKU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shortage {
     /// Of what.
     pub sku: Sku,
@@ -101,27 +102,27 @@ pub struct Shortage {
 }
 
 /// Stock did not suffice; nothing is reserved, nothing will be charged. Final.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderRejected {
     /// What was short.
     pub shortages: Vec<Shortage>,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub rejected_at: OffsetDateTime,
 }
 
 /// The payment is captured; the order can be shipped.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderConfirmed {
     /// The gateway's id of the payment.
     pub payment_intent_id: String,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub confirmed_at: OffsetDateTime,
 }
 
 /// Who or what called an order off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The customer, or a checkout on their behalf.
@@ -135,14 +136,14 @@ pub enum Cause {
 }
 
 /// The order is called off; its stock is released and its money given back. Final.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCancelled {
     /// Who or what.
     pub cause: Cause,
     /// Why, in words for people.
     pub reason: String,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub cancelled_at: OffsetDateTime,
     /// The client request, if a client asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,14 +151,14 @@ pub struct OrderCancelled {
 }
 
 /// The parcel is with a carrier.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderShipped {
     /// Who carries it.
     pub carrier: String,
     /// The carrier's number.
     pub tracking_number: String,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub shipped_at: OffsetDateTime,
     /// The client request, if a client asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,10 +166,10 @@ pub struct OrderShipped {
 }
 
 /// The parcel arrived. Final.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderDelivered {
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub delivered_at: OffsetDateTime,
     /// The client request, if a client asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]

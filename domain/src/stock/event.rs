@@ -1,9 +1,10 @@
 //! What can have happened to a SKU's stock. These shapes are stored for ever: see `domain/tests/golden/`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{OrderId, Request, codec::event_enum};
+use crate::{OrderId, Request, codec::event_enum, rfc3339::Rfc3339};
 
 event_enum! {
     /// Any event of a SKU's stock.
@@ -22,7 +23,7 @@ event_enum! {
 }
 
 /// So many pieces for one order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Allocation {
     /// Which order.
     pub order_id: OrderId,
@@ -31,14 +32,14 @@ pub struct Allocation {
 }
 
 /// Goods came in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StockReceived {
     /// How many pieces.
     pub quantity: u32,
     /// The delivery note.
     pub reference: String,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub received_at: OffsetDateTime,
     /// The client request, if a client asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +47,7 @@ pub struct StockReceived {
 }
 
 /// A count corrected the books.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StockAdjusted {
     /// Pieces more, or fewer when below zero.
     pub delta: i64,
@@ -55,7 +56,7 @@ pub struct StockAdjusted {
     /// The count's number.
     pub reference: String,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub adjusted_at: OffsetDateTime,
     /// The client request, if a client asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,31 +64,31 @@ pub struct StockAdjusted {
 }
 
 /// Pieces are promised to orders; one event serves a whole batch of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StockReserved {
     /// How many to which order.
     pub allocations: Vec<Allocation>,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub reserved_at: OffsetDateTime,
 }
 
 /// Promises ended without a parcel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StockReleased {
     /// How many of which order.
     pub allocations: Vec<Allocation>,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub released_at: OffsetDateTime,
 }
 
 /// Promised pieces left the shelf.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StockShipped {
     /// How many of which order.
     pub allocations: Vec<Allocation>,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub shipped_at: OffsetDateTime,
 }

@@ -73,3 +73,27 @@ pub(crate) fn event_headers(event_id: Uuid) -> HeaderMap {
     headers.insert(CONTENT_TYPE, domain::envelope::CONTENT_TYPE);
     headers
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// `infra/catalogue` writes that document without this crate, to be built without everything that this one needs.
+    #[test]
+    fn the_catalogue_says_where_the_events_are() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/events/asyncapi.json");
+        let document: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        for (aggregate_type, channel) in document["channels"].as_object().unwrap() {
+            let id = channel["parameters"].as_object().unwrap().keys().next().unwrap();
+            assert_eq!(channel["address"], subject(aggregate_type, &format!("{{{id}}}")));
+        }
+        assert!(document["info"]["description"].as_str().unwrap().contains(&format!("the JetStream stream `{STREAM}`")));
+        let headers = document["components"]["messageTraits"]["stored"]["headers"]["properties"].as_object().unwrap();
+        let written = event_headers(Uuid::nil());
+        assert_eq!((headers.len(), headers.keys().all(|name| written.get(name.as_str()).is_some())), (written.len(), true));
+    }
+}

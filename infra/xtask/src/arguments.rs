@@ -27,6 +27,8 @@ pub(crate) enum Task {
     Chaos(Chaos),
     /// Measure, on servers of its own, each figure together with its limit
     Bench(Bench),
+    /// Write docs/events: a JSON Schema of every stored event, and the AsyncAPI document of the log
+    Catalogue,
     /// Check what a machine can check: dependency rules, golden files, documented commands, formatting, lints
     Tidy,
 }

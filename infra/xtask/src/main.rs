@@ -1,4 +1,4 @@
-//! `cargo xtask demo|up|down|token|test|chaos|bench|tidy`: everything that one does with this checkout, in one command each.
+//! `cargo xtask demo|up|down|token|test|chaos|bench|catalogue|tidy`: everything that one does with this checkout, in one command each.
 //!
 //! Results go to standard output, progress to standard error. Exit codes: 0 done, 1 failed, 2 usage, 4 a stack is running already,
 //! 130 interrupted.
@@ -6,6 +6,7 @@
 mod arguments;
 mod bench;
 mod cargo;
+mod catalogue;
 mod chaos;
 mod demo;
 mod down;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Chaos(options) => chaos::run(&options),
         Task::Bench(options) => bench::run(options),
+        Task::Catalogue => catalogue::run(),
         Task::Tidy => tidy::run(),
     };
     match outcome {

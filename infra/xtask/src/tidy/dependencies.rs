@@ -16,11 +16,16 @@ struct Rule {
 
 const SQL: &[&str] = &["sqlx*", "postgres-es", "tokio-postgres", "read-store"];
 
-const RULES: [Rule; 5] = [
+const RULES: [Rule; 6] = [
     Rule {
         package: "domain",
         forbidden: &["async-nats", "sqlx*", "reqwest", "hyper*", "axum*", "mio"],
         reason: "decisions are pure: no IO of any kind",
+    },
+    Rule {
+        package: "catalogue",
+        forbidden: &["async-nats", "event-store", "sqlx*", "reqwest", "hyper*", "axum*", "mio"],
+        reason: "what the events are, the types say alone: whoever asks builds no service",
     },
     Rule {
         package: "query-api",
