@@ -21,6 +21,14 @@ pub mod code {
     pub const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
     /// The query is larger, deeper or more expensive than the server allows.
     pub const LIMIT_EXCEEDED: &str = "LIMIT_EXCEEDED";
+    /// Only listed operations are executed, and this is none of them.
+    pub const OPERATION_NOT_ALLOWED: &str = "OPERATION_NOT_ALLOWED";
+    /// No listed operation has that id or hash.
+    pub const PERSISTED_QUERY_NOT_FOUND: &str = "PERSISTED_QUERY_NOT_FOUND";
+    /// No operations are listed, so none can be asked for by id or hash.
+    pub const PERSISTED_QUERY_NOT_SUPPORTED: &str = "PERSISTED_QUERY_NOT_SUPPORTED";
+    /// The schema may not be asked for.
+    pub const INTROSPECTION_DISABLED: &str = "INTROSPECTION_DISABLED";
     /// The read model did not reach `minPosition` in time; `extensions.position` is where it is.
     pub const STALE_READ: &str = "STALE_READ";
     /// The request does not say who sends it, or in a way that is not to be believed.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType};
-use async_graphql::{Request as GraphqlRequest, ServerError, parser};
+use async_graphql::{Request as GraphqlRequest, ServerError, Variables};
 use auth::{Caller, Door, Refused};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -31,9 +31,11 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::completion::{FieldTypes, RootKeys};
+use crate::document::{self, DocumentError};
 use crate::error::{self, code};
-use crate::limits::{self, SOCKETS_MAX};
+use crate::limits::SOCKETS_MAX;
 use crate::metrics::{Outcome, QueryMetrics};
+use crate::operations::{NotExecuted, Operations};
 use crate::schema::Schema;
 use accept::Media;
 use body::Parameters;
@@ -45,6 +47,7 @@ const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 struct Service {
     schema: Schema,
     door: Door,
+    policy: Policy,
     field_types: Arc<FieldTypes>,
     metrics: QueryMetrics,
     deadline: Duration,
@@ -62,13 +65,30 @@ pub struct Capacity {
     pub requests_in_flight_max: usize,
 }
 
+/// What may be asked for.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Which operations are executed.
+    pub operations: Operations,
+    /// Whether the schema may be asked for.
+    pub introspection: bool,
+}
+
+impl Default for Policy {
+    /// Anything.
+    fn default() -> Self {
+        Self { operations: Operations::any(), introspection: true }
+    }
+}
+
 /// `/graphql`, `/graphql/ws` and the page at `/`. All but the page is for callers whom `door` lets in. What is open when the drain starts is
 /// closed.
-pub fn router(schema: Schema, door: Door, metrics: QueryMetrics, capacity: Capacity, drain: Drain) -> Router {
+pub fn router(schema: Schema, door: Door, policy: Policy, metrics: QueryMetrics, capacity: Capacity, drain: Drain) -> Router {
     let service = Service {
         field_types: Arc::new(FieldTypes::new(&schema.sdl())),
         schema,
         door,
+        policy,
         metrics,
         deadline: capacity.deadline,
         free: Arc::new(Semaphore::new(capacity.requests_in_flight_max)),
@@ -143,7 +163,7 @@ impl Service {
             Method::GET | Method::HEAD => body::from_get(request.uri())?,
             _ => return Err(Refusal::method_not_allowed("GET, POST", "queries are sent with GET or POST")),
         };
-        let operation = Operation::parse(parameters)?;
+        let operation = Operation::parse(parameters, &self.policy)?;
         // Who subscribes changes nothing either.
         if method != Method::POST && operation.kind == Some(OperationType::Mutation) {
             return Err(Refusal::method_not_allowed("POST", "only queries may be sent with GET"));
@@ -152,10 +172,9 @@ impl Service {
     }
 
     async fn execute(&self, operation: Operation, caller: Caller) -> Result<async_graphql::Response, Refusal> {
-        let Operation { parameters, root_keys, .. } = &operation;
-        let (parameters, root_keys) = (parameters.clone(), root_keys.clone());
+        let (asked, root_keys) = (operation.asked.clone(), operation.root_keys.clone());
         let response = self.schema.execute(operation.into_request(caller)).await;
-        let mut response = self.finish(response, &parameters)?;
+        let mut response = self.finish(response, &asked)?;
         if let Some(root_keys) = root_keys {
             root_keys.sort(&mut response);
         }
@@ -168,19 +187,19 @@ impl Service {
         operation: Operation,
         caller: Caller,
     ) -> impl Stream<Item = Result<async_graphql::Response, Refusal>> + Send + use<> {
-        let (service, parameters) = (self.clone(), operation.parameters.clone());
+        let (service, asked) = (self.clone(), operation.asked.clone());
         let responses = self.schema.execute_stream(operation.into_request(caller));
-        responses.map(move |response| service.finish(response, &parameters))
+        responses.map(move |response| service.finish(response, &asked))
     }
 
     /// A response as callers may rely on it; or, if nothing was executed, why.
-    fn finish(&self, mut response: async_graphql::Response, parameters: &Parameters) -> Result<async_graphql::Response, Refusal> {
+    fn finish(&self, mut response: async_graphql::Response, asked: &Asked) -> Result<async_graphql::Response, Refusal> {
         if !response.errors.is_empty() {
             if error::finish(&mut response.errors, response.data == async_graphql::Value::Null) {
                 return Err(Refusal::of_document(response.errors));
             }
-            let document = parse(&parameters.query)?;
-            if let Some(operation) = operation(&document, parameters.operation_name.as_deref()) {
+            let document = document::parse(&asked.text)?;
+            if let Some(operation) = operation(&document, asked.operation_name.as_deref()) {
                 self.field_types.complete(&mut response, &document, operation);
             }
         }
@@ -198,48 +217,46 @@ async fn expiry(expires_in: Option<Duration>) {
 
 /// What is to be executed, parsed and within all limits.
 struct Operation {
-    /// The text stays here, for what only a failure needs; execution uses the parsed document.
-    parameters: Parameters,
+    asked: Asked,
+    variables: Variables,
     document: ExecutableDocument,
     /// `None` if that cannot be told, which execution then says.
     kind: Option<OperationType>,
     root_keys: Option<RootKeys>,
 }
 
+/// The text of an operation, for what only a failure needs; execution uses the parsed document.
+#[derive(Clone, Debug)]
+struct Asked {
+    text: Arc<str>,
+    operation_name: Option<String>,
+}
+
 impl Operation {
-    fn parse(parameters: Parameters) -> Result<Self, Refusal> {
-        let document = parse(&parameters.query)?;
-        let chosen = operation(&document, parameters.operation_name.as_deref());
+    fn parse(parameters: Parameters, policy: &Policy) -> Result<Self, Refusal> {
+        let Parameters { operation: named, operation_name, variables } = parameters;
+        let asked = Asked { text: policy.operations.text_of(named)?, operation_name };
+        let document = document::parse(&asked.text)?;
+        if !policy.introspection && document::introspects(&document) {
+            let message = "the schema is not told here: introspection is switched off";
+            return Err(Refusal::of_document(vec![error::server_error(code::INTROSPECTION_DISABLED, message)]));
+        }
+        let chosen = operation(&document, asked.operation_name.as_deref());
         let (kind, root_keys) = (chosen.map(|operation| operation.ty), chosen.map(|operation| RootKeys::new(&document, operation)));
         // GraphQL, section 5.2.4.1; async-graphql would mix the events of all of them.
         if kind == Some(OperationType::Subscription) && root_keys.as_ref().is_some_and(|keys| keys.count() != 1) {
             let message = "a subscription has one root field: subscribe once for each";
             return Err(Refusal::of_document(vec![error::server_error(code::GRAPHQL_VALIDATION_FAILED, message)]));
         }
-        Ok(Self { parameters, document, kind, root_keys })
+        Ok(Self { asked, variables, document, kind, root_keys })
     }
 
     fn into_request(self, caller: Caller) -> GraphqlRequest {
-        let Parameters { operation_name, variables, .. } = self.parameters;
-        let mut request = GraphqlRequest::new("").variables(variables).data(caller);
-        request.operation_name = operation_name;
+        let mut request = GraphqlRequest::new("").variables(self.variables).data(caller);
+        request.operation_name = self.asked.operation_name;
         request.set_parsed_query(self.document);
         request
     }
-}
-
-/// Parses a document, with every check that must come before anything walks it.
-fn parse(query: &str) -> Result<ExecutableDocument, Refusal> {
-    let exceeds =
-        |excess: limits::Excess| Refusal::of_document(vec![error::server_error(code::LIMIT_EXCEEDED, excess.to_string())]);
-    limits::check_text(query).map_err(exceeds)?;
-    let document = parser::parse_query(query).map_err(|error| {
-        let mut error = ServerError::from(error);
-        error.extensions.get_or_insert_default().set("code", code::GRAPHQL_PARSE_FAILED);
-        Refusal::of_document(vec![error])
-    })?;
-    limits::check_document(&document).map_err(exceeds)?;
-    Ok(document)
 }
 
 /// The operation that would be executed; `None` if that cannot be told, which execution then says.
@@ -267,6 +284,30 @@ struct Refusal {
     allow: Option<&'static str>,
     /// Set if the caller is not let in.
     at_door: Option<Refused>,
+}
+
+impl From<DocumentError> for Refusal {
+    fn from(error: DocumentError) -> Self {
+        Self::of_document(vec![match error {
+            DocumentError::Exceeds(excess) => error::server_error(code::LIMIT_EXCEEDED, excess.to_string()),
+            DocumentError::NoGraphql(error) => {
+                let mut error = ServerError::from(error);
+                error.extensions.get_or_insert_default().set("code", code::GRAPHQL_PARSE_FAILED);
+                error
+            }
+        }])
+    }
+}
+
+impl From<NotExecuted> for Refusal {
+    fn from(reason: NotExecuted) -> Self {
+        let code = match reason {
+            NotExecuted::NotListed => code::OPERATION_NOT_ALLOWED,
+            NotExecuted::UnknownId | NotExecuted::UnknownHash => code::PERSISTED_QUERY_NOT_FOUND,
+            NotExecuted::NoIds | NotExecuted::NoHashes => code::PERSISTED_QUERY_NOT_SUPPORTED,
+        };
+        Self::of_document(vec![error::server_error(code, reason.to_string())])
+    }
 }
 
 impl From<Refused> for Refusal {

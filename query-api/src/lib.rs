@@ -5,6 +5,7 @@
 //! * [`positions`]: how far the read models are, which is what `minPosition` waits for.
 //! * [`live`]: what happens to orders, as it happens, which is what subscriptions tell.
 //! * [`http`]: GraphQL over HTTP, and the page at `/`.
+//! * [`operations`]: which queries are executed, if not any. [`document`]: reading one.
 //! * [`error`]: how a caller hears of what went wrong. [`limits`]: every limit by name.
 //!
 //! This crate links no NATS client and changes nothing: its connections are read-only, and it has no mutation.
@@ -28,9 +29,11 @@ pub mod http;
 
 pub mod completion;
 pub mod database;
+pub mod document;
 pub mod error;
 pub mod limits;
 pub mod metrics;
+pub mod operations;
 
 mod opaque;
 

@@ -1,12 +1,15 @@
 //! The command line and the settings, from flags or from the environment.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use auth::{AuthFlags, AuthSettings};
 use telemetry::settings::{self, Mistakes, SettingsError};
 
+use crate::http::Policy;
 use crate::limits::{MIN_POSITION_WAIT_MS_DEFAULT, MIN_POSITION_WAIT_MS_MAX};
+use crate::operations::Operations;
 
 /// Database connections for queries at most, unless set otherwise; two more watch the projections.
 pub const DATABASE_CONNECTIONS_DEFAULT: u32 = 16;
@@ -44,6 +47,12 @@ pub struct Flags {
     /// How long `minPosition` waits for a read model, in milliseconds [default: 5000]
     #[arg(long, env = "MIN_POSITION_WAIT_MS")]
     pub min_position_wait_ms: Option<String>,
+    /// Execute only the operations of this file: an object of queries by id, or an Apollo persisted query manifest
+    #[arg(long, env = "OPERATIONS_FILE")]
+    pub operations_file: Option<String>,
+    /// Whether the schema may be asked for: true or false [default: true]
+    #[arg(long, env = "INTROSPECTION")]
+    pub introspection: Option<String>,
     /// Database connections for queries at most [default: 16]
     #[arg(long, env = "DATABASE_CONNECTIONS")]
     pub database_connections: Option<String>,
@@ -63,6 +72,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// How long `minPosition` waits.
     pub min_position_wait: Duration,
+    /// What may be asked for.
+    pub policy: Policy,
     /// Database connections for queries at most.
     pub database_connections: u32,
     /// See [`telemetry::http::serve_and_linger`].
@@ -80,6 +91,9 @@ impl Flags {
             mistakes.optional("MIN_POSITION_WAIT_MS", self.min_position_wait_ms, MIN_POSITION_WAIT_MS_DEFAULT, |value| {
                 number_within(value, 0, MIN_POSITION_WAIT_MS_MAX)
             });
+        let operations = mistakes
+            .optional("OPERATIONS_FILE", self.operations_file, Operations::any(), |file| Operations::listed(Path::new(file)));
+        let introspection = mistakes.optional("INTROSPECTION", self.introspection, true, settings::bool_flag);
         let database_connections =
             mistakes.optional("DATABASE_CONNECTIONS", self.database_connections, DATABASE_CONNECTIONS_DEFAULT, |value| {
                 number_within(value, 1, 1_000).and_then(|number| u32::try_from(number).map_err(|error| error.to_string()))
@@ -93,6 +107,7 @@ impl Flags {
             listen_addr: listen_addr.expect(present),
             auth,
             min_position_wait: Duration::from_millis(min_position_wait_ms),
+            policy: Policy { operations, introspection },
             database_connections,
             drain_linger,
         })
@@ -124,6 +139,20 @@ mod tests {
         for name in ["DATABASE_URL: missing", "LISTEN_ADDR: missing", "AUTH_JWKS: missing", "MIN_POSITION_WAIT_MS: must be"] {
             assert!(error.contains(name), "{name} is not in {error}");
         }
+    }
+
+    #[test]
+    fn a_list_of_operations_that_is_none_is_a_mistake() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), r#"{"p": "{ a"}"#).expect("it is written");
+        let path = file.path().to_str().expect("a name in UTF-8").to_owned();
+        let flags = Flags { operations_file: Some(path), introspection: Some("maybe".to_owned()), ..right() };
+        let error = flags.check().expect_err("two mistakes").to_string();
+        for wrong in ["OPERATIONS_FILE: the operation \"p\" cannot be executed", "INTROSPECTION: must be true or false"] {
+            assert!(error.contains(wrong), "{wrong} is not in {error}");
+        }
+        let missing = Flags { operations_file: Some("/nowhere/at/all".to_owned()), ..right() };
+        assert!(missing.check().expect_err("a mistake").to_string().contains("OPERATIONS_FILE: cannot be read"));
     }
 
     #[test]

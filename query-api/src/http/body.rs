@@ -12,24 +12,25 @@ use serde_json::{Map, Value};
 use super::Refusal;
 use crate::error::code;
 use crate::limits::REQUEST_BYTES_MAX;
+use crate::operations::Named;
 
-/// What is to be executed.
+/// What is asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Parameters {
-    pub(super) query: String,
+    pub(super) operation: Named,
     pub(super) operation_name: Option<String>,
     pub(super) variables: Variables,
 }
 
-/// The JSON object of a POST. Each parameter may be null; `extensions` must be an object, of which nothing is used.
+/// The JSON object of a POST. Each parameter may be null; `extensions` must be an object, of which but `persistedQuery` nothing is used.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Posted {
     query: Option<String>,
+    document_id: Option<String>,
     operation_name: Option<String>,
     variables: Option<Variables>,
-    #[serde(default, rename = "extensions")]
-    _extensions: Option<Map<String, Value>>,
+    extensions: Option<Map<String, Value>>,
 }
 
 /// The query string of a GET; variables and extensions are JSON within it.
@@ -37,6 +38,7 @@ pub(super) struct Posted {
 #[serde(rename_all = "camelCase")]
 struct Got {
     query: Option<String>,
+    document_id: Option<String>,
     operation_name: Option<String>,
     variables: Option<String>,
     extensions: Option<String>,
@@ -64,7 +66,9 @@ pub(super) async fn from_post(request: Request) -> Result<Parameters, Refusal> {
 impl Posted {
     /// With all that there must be.
     pub(super) fn check(self) -> Result<Parameters, Refusal> {
-        parameters(self.query, self.operation_name, self.variables)
+        let Self { query, document_id, operation_name, variables, extensions } = self;
+        let operation = named(query, document_id, extensions.as_ref())?;
+        Ok(Parameters { operation, operation_name, variables: variables.unwrap_or_default() })
     }
 }
 
@@ -77,8 +81,9 @@ pub(super) fn from_get(uri: &Uri) -> Result<Parameters, Refusal> {
     let Query(got) = Query::<Got>::try_from_uri(uri)
         .map_err(|error| Refusal::bad_request(format!("the query string is not that of a GraphQL request: {error}")))?;
     let variables = parse_json("variables", got.variables.as_deref())?;
-    parse_json::<Map<String, Value>>("extensions", got.extensions.as_deref())?;
-    parameters(got.query, got.operation_name.filter(|name| !name.is_empty()), variables)
+    let extensions = parse_json("extensions", got.extensions.as_deref())?;
+    let operation_name = got.operation_name.filter(|name| !name.is_empty());
+    Posted { query: got.query, document_id: got.document_id, operation_name, variables, extensions }.check()
 }
 
 fn parse_json<T: for<'de> Deserialize<'de>>(parameter: &str, json: Option<&str>) -> Result<Option<T>, Refusal> {
@@ -86,9 +91,16 @@ fn parse_json<T: for<'de> Deserialize<'de>>(parameter: &str, json: Option<&str>)
     serde_json::from_str(json).map_err(|error| Refusal::bad_request(format!("{parameter} is not a JSON object: {error}")))
 }
 
-fn parameters(query: Option<String>, operation_name: Option<String>, variables: Option<Variables>) -> Result<Parameters, Refusal> {
-    let query = query.filter(|query| !query.trim().is_empty()).ok_or_else(|| Refusal::bad_request("the query is missing"))?;
-    Ok(Parameters { query, operation_name, variables: variables.unwrap_or_default() })
+/// Which operation is meant: a text counts more than a hash, which Apollo's clients send along with it.
+fn named(query: Option<String>, document_id: Option<String>, extensions: Option<&Map<String, Value>>) -> Result<Named, Refusal> {
+    let query = query.filter(|query| !query.trim().is_empty());
+    let hash = || extensions?.get("persistedQuery")?.get("sha256Hash")?.as_str().map(str::to_owned);
+    match (query, document_id) {
+        (Some(_), Some(_)) => Err(Refusal::bad_request("there is a query and a documentId: send one of them")),
+        (Some(query), None) => Ok(Named::Text(query)),
+        (None, Some(id)) => Ok(Named::Id(id)),
+        (None, None) => hash().map(Named::Hash).ok_or_else(|| Refusal::bad_request("the query is missing")),
+    }
 }
 
 /// Refuses a body that is not plain JSON in UTF-8. This also keeps other sites' forms out, which cannot send that type.

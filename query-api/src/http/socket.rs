@@ -251,7 +251,8 @@ impl Connection<'_> {
             Said::Subscribe { id, payload } => {
                 let Some(caller) = self.initialised.clone() else { return close(4401, "Unauthorized") };
                 let counted = self.service.door.count(&caller).map_err(Refusal::from);
-                match counted.and_then(|()| payload.check()).and_then(Operation::parse) {
+                let parameters = counted.and_then(|()| payload.check());
+                match parameters.and_then(|parameters| Operation::parse(parameters, &self.service.policy)) {
                     Ok(operation) => {
                         self.start(id, operation, caller);
                         Ok(())

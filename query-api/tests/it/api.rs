@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use local_stack::testing::TestDatabase;
 use local_stack::tokens::{AUDIENCE, TokenIssuer};
 use query_api::database::Database;
-use query_api::http::{self, Capacity};
+use query_api::http::{self, Capacity, Policy};
 use query_api::live::{self, Live};
 use query_api::metrics::QueryMetrics;
 use query_api::positions::{self, Positions};
@@ -36,11 +36,11 @@ pub(crate) struct Api {
 
 /// The routes over other sources or of another capacity.
 pub(crate) fn router(sources: Sources, capacity: Capacity) -> Router {
-    router_behind(Door::open(), sources, capacity)
+    router_with(Door::open(), Policy::default(), sources, capacity)
 }
 
-fn router_behind(door: Door, sources: Sources, capacity: Capacity) -> Router {
-    http::router(schema::build(sources), door, QueryMetrics::new(&Metrics::new("query-api")), capacity, Drain::manual())
+fn router_with(door: Door, policy: Policy, sources: Sources, capacity: Capacity) -> Router {
+    http::router(schema::build(sources), door, policy, QueryMetrics::new(&Metrics::new("query-api")), capacity, Drain::manual())
 }
 
 impl Api {
@@ -51,7 +51,12 @@ impl Api {
 
     /// With this wait for `minPosition`.
     pub(crate) async fn start_with(min_position_wait: Duration) -> Self {
-        Self::start_behind(Door::open(), min_position_wait).await
+        Self::start_behind(Door::open(), Policy::default(), min_position_wait).await
+    }
+
+    /// One of which not everything may be asked.
+    pub(crate) async fn start_under(policy: Policy) -> Self {
+        Self::start_behind(Door::open(), policy, Duration::from_secs(10)).await
     }
 
     /// One that asks callers for tokens of `issuer`, with these limits for each.
@@ -65,10 +70,10 @@ impl Api {
         while !health.is_ready() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Self::start_behind(door, Duration::from_secs(10)).await
+        Self::start_behind(door, Policy::default(), Duration::from_secs(10)).await
     }
 
-    async fn start_behind(door: Door, min_position_wait: Duration) -> Self {
+    async fn start_behind(door: Door, policy: Policy, min_position_wait: Duration) -> Self {
         let database = tokio::task::spawn_blocking(local_stack::testing::database).await.expect("a database of the test");
         let options = database.url().parse().expect("a Postgres URL");
         read_store::schema::migrate(&options).await.expect("an empty database is migrated");
@@ -83,7 +88,7 @@ impl Api {
         tokio::spawn(live::follow(live.clone(), reads.clone(), positions.clone()));
         let sources = Sources { database: reads, positions: positions.clone(), min_position_wait, live };
         let capacity = Capacity { deadline: DEADLINE, requests_in_flight_max: 100 };
-        Self { router: router_behind(door, sources, capacity), positions, writer, database }
+        Self { router: router_with(door, policy, sources, capacity), positions, writer, database }
     }
 
     /// Another connection that may write.

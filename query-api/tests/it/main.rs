@@ -7,6 +7,7 @@ mod as_of;
 mod audit;
 mod filters;
 mod nodes;
+mod operations;
 mod orders;
 mod paging;
 mod stock;
