@@ -189,7 +189,13 @@ impl Service {
     ) -> impl Stream<Item = Result<async_graphql::Response, Refusal>> + Send + use<> {
         let (service, asked) = (self.clone(), operation.asked.clone());
         let responses = self.schema.execute_stream(operation.into_request(caller));
-        responses.map(move |response| service.finish(response, &asked))
+        let open = self.metrics.subscription();
+        responses.map(move |response| {
+            // Moved in here, it is counted for as long as the stream is there.
+            let _open = &open;
+            service.metrics.told();
+            service.finish(response, &asked)
+        })
     }
 
     /// A response as callers may rely on it; or, if nothing was executed, why.

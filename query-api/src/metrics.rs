@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 use telemetry::metrics::Metrics;
@@ -38,11 +39,31 @@ struct Labels {
     outcome: &'static str,
 }
 
-/// The counters of GraphQL requests. Clones count together.
+/// The counters of GraphQL requests and subscriptions. Clones count together.
 #[derive(Clone, Debug)]
 pub struct QueryMetrics {
     requests: Family<Labels, Counter>,
     durations: Histogram,
+    sockets: Gauge,
+    subscriptions: Gauge,
+    updates: Counter,
+}
+
+/// Something that is open, and counted until it is dropped.
+#[derive(Debug)]
+pub struct Open(Gauge);
+
+impl Open {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl QueryMetrics {
@@ -50,12 +71,35 @@ impl QueryMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         let requests = Family::default();
         let durations = Histogram::new(DURATION_BUCKETS_S);
+        let (sockets, subscriptions, updates) = (Gauge::default(), Gauge::default(), Counter::default());
         metrics.register(|registry| {
             registry.register("graphql_requests", "GraphQL requests by how they ended", requests.clone());
             let help = "Time from the head of a GraphQL request to its answer, waits for minPosition included";
             registry.register_with_unit("graphql_request_duration", help, Unit::Seconds, durations.clone());
+            registry.register("graphql_sockets", "Connections of /graphql/ws that are open", sockets.clone());
+            registry.register(
+                "graphql_subscriptions",
+                "Subscriptions that are open, on any kind of connection",
+                subscriptions.clone(),
+            );
+            registry.register("graphql_subscription_updates", "What subscribers were told", updates.clone());
         });
-        Self { requests, durations }
+        Self { requests, durations, sockets, subscriptions, updates }
+    }
+
+    /// Counts a connection of `/graphql/ws` while it lasts.
+    pub fn socket(&self) -> Open {
+        Open::new(&self.sockets)
+    }
+
+    /// Counts a subscription while it lasts.
+    pub fn subscription(&self) -> Open {
+        Open::new(&self.subscriptions)
+    }
+
+    /// Counts one thing that a subscriber was told.
+    pub fn told(&self) {
+        self.updates.inc();
     }
 
     /// Counts one request.

@@ -144,6 +144,7 @@ fn is_of_another_site(headers: &HeaderMap) -> bool {
 }
 
 async fn serve(service: Service, caller: Option<Caller>, mut socket: WebSocket, place: OwnedSemaphorePermit) {
+    let open = service.metrics.socket();
     let end = if socket.protocol().is_some_and(|protocol| protocol == PROTOCOL) {
         Connection { service, socket: &mut socket, caller, initialised: None, running: SelectAll::new(), handles: HashMap::new() }
             .run()
@@ -158,7 +159,7 @@ async fn serve(service: Service, caller: Option<Caller>, mut socket: WebSocket, 
         // Whoever does not take it does not need it.
         let _ = timeout(SEND_DEADLINE, socket.send(Message::Close(Some(frame)))).await;
     }
-    drop(place);
+    drop((open, place));
 }
 
 /// What comes of an operation: a message about it, and at last that it is complete.

@@ -29,6 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct Api {
     pub(crate) router: Router,
     pub(crate) positions: Positions,
+    pub(crate) metrics: Metrics,
     /// May write, unlike the API's own connections.
     pub(crate) writer: PgConnection,
     pub(crate) database: TestDatabase,
@@ -36,11 +37,11 @@ pub(crate) struct Api {
 
 /// The routes over other sources or of another capacity.
 pub(crate) fn router(sources: Sources, capacity: Capacity) -> Router {
-    router_with(Door::open(), Policy::default(), sources, capacity)
+    router_with(Door::open(), Policy::default(), sources, &Metrics::new("query-api"), capacity)
 }
 
-fn router_with(door: Door, policy: Policy, sources: Sources, capacity: Capacity) -> Router {
-    http::router(schema::build(sources), door, policy, QueryMetrics::new(&Metrics::new("query-api")), capacity, Drain::manual())
+fn router_with(door: Door, policy: Policy, sources: Sources, metrics: &Metrics, capacity: Capacity) -> Router {
+    http::router(schema::build(sources), door, policy, QueryMetrics::new(metrics), capacity, Drain::manual())
 }
 
 impl Api {
@@ -88,7 +89,8 @@ impl Api {
         tokio::spawn(live::follow(live.clone(), reads.clone(), positions.clone()));
         let sources = Sources { database: reads, positions: positions.clone(), min_position_wait, live };
         let capacity = Capacity { deadline: DEADLINE, requests_in_flight_max: 100 };
-        Self { router: router_with(door, policy, sources, capacity), positions, writer, database }
+        let metrics = Metrics::new("query-api");
+        Self { router: router_with(door, policy, sources, &metrics, capacity), metrics, positions, writer, database }
     }
 
     /// Another connection that may write.

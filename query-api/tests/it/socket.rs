@@ -119,6 +119,37 @@ async fn subscriptions_and_queries_share_a_connection() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_is_counted_until_it_is_closed() {
+    let mut api = Api::start().await;
+    happen(&mut api, 1, [1, 2, 3], 1).await;
+    insert_order(&mut api.writer, &placed(1)).await;
+    reach(&mut api, 1).await;
+    let counted = |sockets: u32, subscriptions: u32, updates: u32| {
+        let text = api.metrics.openmetrics();
+        let has = |name: &str, value: u32| text.lines().any(|line| line.ends_with(&format!("graphql_{name} {value}")));
+        has("sockets", sockets) && has("subscriptions", subscriptions) && has("subscription_updates_total", updates)
+    };
+    let until = async |sockets, subscriptions, updates| {
+        let until = async {
+            while !counted(sockets, subscriptions, updates) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, until).await.unwrap_or_else(|_| panic!("{}", api.metrics.openmetrics()));
+    };
+    until(0, 0, 0).await;
+    let mut client = Client::start(&served(&api).await).await;
+    client.subscribe("a", UPDATED, json!({"id": order_id(1)})).await;
+    client.subscribe("b", UPDATED, json!({"id": order_id(2)})).await;
+    assert_eq!(client.hear().await["id"], "a");
+    until(1, 2, 1).await;
+    client.say(&json!({"type": "complete", "id": "a"})).await;
+    until(1, 1, 1).await;
+    drop(client);
+    until(0, 0, 1).await;
+}
+
 /// The rest of what [`happen`] lets happen.
 async fn happen_more(api: &mut Api) {
     crate::live::happen_from(api, 1, [1, 2, 3], 1).await;
