@@ -13,8 +13,10 @@ use std::{
 
 use e2e::{
     eventually::eventually,
+    load::{self, Load},
     settle::settle,
     shop::{NewOrder, Shop},
+    workload::Workload,
 };
 use serde_json::{Value, json};
 
@@ -220,6 +222,14 @@ async fn interop_webhooks_verify_with_standardwebhooks() {
     running.finish();
 }
 
+/// Installs packages of npm into `folder`.
+fn npm_install(folder: &Path, packages: &[&str]) {
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund"]).args(packages).current_dir(folder);
+    let output = npm.output().unwrap();
+    assert!(output.status.success(), "npm: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Versions of what audits GraphQL over HTTP.
 const NPM_PACKAGES: [&str; 2] = ["graphql-http@1.23.1", "graphql@16.11.0"];
 
@@ -227,10 +237,7 @@ const NPM_PACKAGES: [&str; 2] = ["graphql-http@1.23.1", "graphql@16.11.0"];
 #[ignore = "needs packages from npm"]
 async fn interop_all_audits_of_graphql_http_pass() {
     let folder = tempfile::tempdir().unwrap();
-    let mut npm = Command::new("npm");
-    npm.args(["install", "--silent", "--no-audit", "--no-fund"]).args(NPM_PACKAGES).current_dir(folder.path());
-    let output = npm.output().unwrap();
-    assert!(output.status.success(), "npm: {}", String::from_utf8_lossy(&output.stderr));
+    npm_install(folder.path(), &NPM_PACKAGES);
     let running = Running::start();
     let info = running.info();
     let mut node = Command::new("node");
@@ -270,5 +277,36 @@ async fn interop_schemathesis_finds_no_difference_between_the_openapi_document_a
         let cases = said.lines().find(|line| line.contains(" generated, ")).unwrap();
         println!("as {role}: {}", cases.trim());
     }
+    running.finish();
+}
+
+/// What parses AsyncAPI documents.
+const ASYNCAPI_PARSER: &str = "@asyncapi/parser@3.6.3";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs packages from npm"]
+async fn interop_what_is_stored_is_as_the_asyncapi_document_describes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    npm_install(folder.path(), &[ASYNCAPI_PARSER]);
+    let running = Running::start();
+    let shop = &running.shop;
+    let workload = Workload::new("described", 20_261_122, 100);
+    load::receive_stock(shop, &workload).await.unwrap();
+    load::run(shop, &workload, &Load { ships: true, ..Load::default() }).await.unwrap();
+    settle(running.info(), shop).await.unwrap();
+    let exported = folder.path().join("trail.jsonl");
+    let mut export = running.stack().command("projectors").unwrap();
+    export.args(["audit", "export", "--format", "jsonl", "--out"]).arg(&exported);
+    let output = export.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let events = fs::read_to_string(&exported).unwrap().lines().count();
+    let mut node = Command::new("node");
+    node.arg(script("asyncapi_parse.mjs"));
+    node.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/events/asyncapi.json")).arg(&exported);
+    let output = node.current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let checked = format!("19 examples and {events} lines checked");
+    assert!(said.contains(&checked) && events > 500, "{said}");
     running.finish();
 }
