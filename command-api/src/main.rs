@@ -54,6 +54,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let watch = tokio::spawn(readiness::watch(store.clone(), health.component("nats"), drain.clone()));
 
     let door = Door::new(settings.auth, &health).map_err(anyhow::Error::msg).context("set up the check of callers")?;
+    door.tell_refusals(&metrics);
     let router = api::router(store, door, health, metrics, drain.clone(), &Limits::default());
     http::serve_and_linger(listener, router, drain, settings.drain_linger).await.context("serve HTTP")?;
     watch.await.context("watch the log")

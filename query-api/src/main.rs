@@ -65,6 +65,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let schema = schema::build(Sources { database, positions, min_position_wait, live });
     let capacity = Capacity { deadline: REQUEST_DEADLINE + min_position_wait, requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX };
     let door = Door::new(settings.auth, &health).map_err(anyhow::Error::msg).context("set up the check of callers")?;
+    door.tell_refusals(&metrics);
     let queries = http::router(schema, door, settings.policy, QueryMetrics::new(&metrics), capacity, drain.clone());
     let router = queries.merge(telemetry::http::operations(health, metrics));
 

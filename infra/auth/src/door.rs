@@ -6,7 +6,11 @@ use axum::http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use telemetry::health::Health;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+};
+use telemetry::{health::Health, metrics::Metrics};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -22,7 +26,16 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Asks callers who they are. Clones share what they know.
 #[derive(Clone)]
-pub struct Door(Arc<Kind>);
+pub struct Door {
+    kind: Arc<Kind>,
+    refusals: Family<Labels, Counter>,
+}
+
+/// A few values, so that a caller cannot make the metrics grow.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    reason: &'static str,
+}
 
 enum Kind {
     Open,
@@ -36,7 +49,7 @@ enum Kind {
 
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match *self.0 {
+        f.write_str(match *self.kind {
             Kind::Open => "Door (open)",
             Kind::Kept { .. } => "Door (kept)",
         })
@@ -73,6 +86,15 @@ impl Refused {
         }
     }
 
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NoToken => "no_token",
+            Self::BadToken(_) => "bad_token",
+            Self::TooOften { .. } => "too_often",
+            Self::Unavailable => "no_keys",
+        }
+    }
+
     /// The headers that go with it: how to say who one is (RFC 6750, section 3), or when to come again.
     pub fn add_headers(&self, headers: &mut HeaderMap) {
         let (name, value) = match self {
@@ -88,7 +110,7 @@ impl Refused {
 impl Door {
     /// Nobody is asked.
     pub fn open() -> Self {
-        Self(Arc::new(Kind::Open))
+        Self::of(Kind::Open)
     }
 
     /// As the settings say. `health` learns whether callers can be checked. Must be called on a tokio runtime, which is where the keys
@@ -110,7 +132,17 @@ impl Door {
                 }
             }
         });
-        Ok(Self(Arc::new(Kind::Kept { tokens: Tokens::new(ring, audience, issuer), limiter, _upkeep: upkeep })))
+        Ok(Self::of(Kind::Kept { tokens: Tokens::new(ring, audience, issuer), limiter, _upkeep: upkeep }))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind: Arc::new(kind), refusals: Family::default() }
+    }
+
+    /// Has `metrics` tell how many were not let in, and why.
+    pub fn tell_refusals(&self, metrics: &Metrics) {
+        let help = "Callers who were not let in, by reason: no_token, bad_token, too_often, no_keys";
+        metrics.register(|registry| registry.register("auth_refusals", help, self.refusals.clone()));
     }
 
     /// Who sent a request with these headers, which counts as one of theirs.
@@ -120,10 +152,11 @@ impl Door {
 
     /// Whose token that is; asking counts as a request of theirs.
     pub async fn ask_for(&self, token: Result<&str, Refused>) -> Result<Caller, Refused> {
-        let Kind::Kept { tokens, .. } = &*self.0 else { return Ok(Caller::anyone()) };
-        let caller = tokens.check(token?).await.map_err(|error| match error {
-            TokenError::Invalid(reason) => Refused::BadToken(reason),
-            TokenError::NoKeys => Refused::Unavailable,
+        let Kind::Kept { tokens, .. } = &*self.kind else { return Ok(Caller::anyone()) };
+        let token = token.map_err(|refused| self.refuse(refused))?;
+        let caller = tokens.check(token).await.map_err(|error| match error {
+            TokenError::Invalid(reason) => self.refuse(Refused::BadToken(reason)),
+            TokenError::NoKeys => self.refuse(Refused::Unavailable),
         })?;
         self.count(&caller)?;
         Ok(caller)
@@ -131,10 +164,15 @@ impl Door {
 
     /// Counts one more request of somebody who is in already.
     pub fn count(&self, caller: &Caller) -> Result<(), Refused> {
-        let Kind::Kept { limiter, .. } = &*self.0 else { return Ok(()) };
-        limiter
-            .count(caller)
-            .map_err(|wait| Refused::TooOften { retry_after_s: NonZeroU64::new(whole_seconds(wait)).unwrap_or(NonZeroU64::MIN) })
+        let Kind::Kept { limiter, .. } = &*self.kind else { return Ok(()) };
+        limiter.count(caller).map_err(|wait| {
+            self.refuse(Refused::TooOften { retry_after_s: NonZeroU64::new(whole_seconds(wait)).unwrap_or(NonZeroU64::MIN) })
+        })
+    }
+
+    fn refuse(&self, refused: Refused) -> Refused {
+        self.refusals.get_or_create(&Labels { reason: refused.reason() }).inc();
+        refused
     }
 }
 

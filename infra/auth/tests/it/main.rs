@@ -7,7 +7,7 @@ use auth::{AuthSettings, Door, Refused, Role};
 use axum::{Router, http::StatusCode, routing::get};
 use local_stack::tokens::{AUDIENCE, Claims, TokenIssuer};
 use serde_json::{Value, json};
-use telemetry::health::Health;
+use telemetry::{health::Health, metrics::Metrics};
 use tokio::net::TcpListener;
 
 /// How long a condition may take to come true.
@@ -59,6 +59,24 @@ async fn rs256_is_understood_as_others_sign_it() {
     assert!(matches!(door.ask_for(Ok(&tampered)).await, Err(Refused::BadToken(_))));
     let elsewhere = door_with(&file_with(&key_set), Some("https://another.example")).await;
     assert_eq!(elsewhere.ask_for(Ok(RSA_TOKEN)).await, Err(Refused::BadToken("it is from another issuer".to_owned())));
+}
+
+#[tokio::test]
+async fn those_who_are_not_let_in_are_counted_by_reason() {
+    let issuer = TokenIssuer::generate().expect("a key");
+    let door = door_with(&file_with(&issuer.key_set()), None).await;
+    let metrics = Metrics::new("test");
+    door.tell_refusals(&metrics);
+    assert!(door.ask_for(Ok(&token_of(&issuer))).await.is_ok());
+    for token in [Err(Refused::NoToken), Ok("no token"), Ok("a.b.c")] {
+        assert!(door.ask_for(token).await.is_err());
+    }
+    let text = metrics.openmetrics();
+    let counted: Vec<_> = text.lines().filter(|line| line.contains("auth_refusals_total{")).collect();
+    assert_eq!(counted.len(), 2, "{text}");
+    for (reason, count) in [("no_token", 1), ("bad_token", 2)] {
+        assert!(counted.iter().any(|line| line.ends_with(&format!("{{reason=\"{reason}\"}} {count}"))), "{text}");
+    }
 }
 
 #[tokio::test]
