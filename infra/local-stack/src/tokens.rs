@@ -3,8 +3,7 @@
 //! In production somebody else issues tokens. Here it is a key in the stack's folder: whoever can read that can be anybody.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +24,15 @@ pub const SUBJECTS: [(&str, &str); 4] =
 pub const AUDIENCE: &str = "contrail";
 /// What the tokens name as their issuer.
 pub const ISSUER: &str = "contrail-local-stack";
+
+/// Longest subject that services take, in characters.
+pub const SUBJECT_CHARS_MAX: usize = 128;
+
+/// The subject, if services take a token with it; else what it must be.
+pub fn subject(text: &str) -> Result<String, String> {
+    let is_good = (1..=SUBJECT_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_good { Ok(text.to_owned()) } else { Err(format!("must be 1 to {SUBJECT_CHARS_MAX} visible ASCII characters")) }
+}
 
 /// Signs tokens.
 #[derive(Clone, Debug)]
@@ -62,7 +70,7 @@ impl TokenIssuer {
         Ok(Self { key })
     }
 
-    /// The one in this file; a new one if there is no such file yet.
+    /// The one in this file; a new one if there is no such file yet. Those who make it at the same time get the same one.
     pub fn open_or_generate(path: &Path) -> anyhow::Result<Self> {
         if path.exists() {
             return Self::open(path);
@@ -71,9 +79,17 @@ impl TokenIssuer {
         // Without the public key the file is PKCS#8 version 1, the only one that OpenSSL reads.
         let key = KeypairBytes { secret_key: issuer.key.to_bytes(), public_key: None };
         let Ok(pem) = key.to_pkcs8_pem(LineEnding::LF) else { bail!("the new key cannot be encoded") };
-        let file = fs::File::options().create_new(true).write(true).mode(0o600).open(path);
-        file.and_then(|mut file| file.write_all(pem.as_bytes())).with_context(|| format!("write {}", path.display()))?;
-        Ok(issuer)
+        // There all at once or not at all: somebody else may do the same at this moment, and the first one counts.
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+            file.write_all(pem.as_bytes())?;
+            Ok(file)
+        });
+        match written.with_context(|| format!("write {}", path.display()))?.persist_noclobber(path) {
+            Ok(_) => Ok(issuer),
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Self::open(path),
+            Err(error) => Err(error.error).with_context(|| format!("write {}", path.display())),
+        }
     }
 
     /// The public key, as services want it in `AUTH_JWKS`.
@@ -114,7 +130,23 @@ fn now() -> SystemTime {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn those_who_come_at_the_same_time_get_the_same_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth-key.pem");
+        let open = || TokenIssuer::open_or_generate(&path).unwrap().key_id();
+        let ids: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
 
     #[test]
     fn the_key_is_made_once() {

@@ -94,7 +94,7 @@ pub(crate) struct Token {
     #[arg(long, value_parser = local_stack::tokens::ROLES)]
     pub(crate) role: String,
     /// Who its bearer is; for a customer, the id that is in their orders [default: who has the role's token in stack.json]
-    #[arg(long)]
+    #[arg(long, value_parser = local_stack::tokens::subject)]
     pub(crate) sub: Option<String>,
     /// For how many seconds it is good
     #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]

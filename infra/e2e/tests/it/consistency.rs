@@ -20,6 +20,8 @@ use crate::running::{Running, order_of, orders_flow};
 
 /// Requests at the same time.
 const IN_FLIGHT: usize = 16;
+/// How long the query API waits for a position unless set otherwise.
+const MIN_POSITION_WAIT: Duration = Duration::from_secs(5);
 
 /// All orders, page by page, in one direction.
 async fn walk(shop: &Shop, forwards: bool) -> Vec<String> {
@@ -118,7 +120,11 @@ async fn whoever_places_an_order_sees_it_at_once_five_thousand_times() {
     // A projector that is down is told of within the bound of the wait, and nobody hangs.
     running.stop("projectors");
     let placed = shop.place(&order_of("TEA-1", 1), "unseen").await.unwrap();
+    let asked = Instant::now();
     let answer = shop.ask_once(query, &json!({ "id": placed.order_id, "min": placed.position.to_string() })).await.unwrap();
+    let waited = asked.elapsed();
+    eprintln!("without projectors one is told so after {} ms", waited.as_millis());
+    assert!(waited < 2 * MIN_POSITION_WAIT, "{waited:?}");
     let error = &answer["errors"][0]["extensions"];
     assert_eq!((&error["code"], &error["minPosition"]), (&json!("STALE_READ"), &json!(placed.position.to_string())), "{answer}");
     running.start_again("projectors");
