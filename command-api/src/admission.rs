@@ -9,10 +9,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use telemetry::drain::Drain;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    limits::Limits,
+    limits::{BULK_LINES_SHARE, Limits},
     problem::{Code, Problem},
 };
 
@@ -22,30 +22,82 @@ use crate::{
 pub(crate) struct Admission {
     drain: Drain,
     places: Arc<Semaphore>,
+    /// Places for imports as such. They are not among `places`: imports that held all of those would wait for ever for one for
+    /// a line.
+    imports: Arc<Semaphore>,
+    /// What the lines of all imports may hold of `places`.
+    import_lines: Arc<Semaphore>,
     deadline: Duration,
 }
 
 impl Admission {
     pub(crate) fn new(limits: &Limits, drain: Drain) -> Self {
-        let places = Arc::new(Semaphore::new(limits.requests_in_flight_max));
-        Self { drain, places, deadline: limits.request_deadline }
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self {
+            drain,
+            places: places(limits.requests_in_flight_max),
+            imports: places(limits.bulk_requests_max),
+            import_lines: places((limits.requests_in_flight_max / BULK_LINES_SHARE).max(1)),
+            deadline: limits.request_deadline,
+        }
     }
+
+    /// A place for an import, for as long as it runs.
+    pub(crate) fn admit_import(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = Arc::clone(&self.imports).try_acquire_owned();
+        place.map_err(|_| Problem::new(Code::Overloaded, "too many imports are running; nothing was changed"))
+    }
+
+    /// Carries out one line of an import: once it is its `turn` and there is a place, and within the deadline of a request.
+    ///
+    /// It waits for a place rather than being refused, because that makes the import wait, and so its client. A line that
+    /// would have to wait once the drain has started is refused.
+    pub(crate) async fn admit_line<T>(
+        &self,
+        turn: impl Future<Output = ()>,
+        work: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        let places = async {
+            turn.await;
+            (self.import_lines.acquire().await, self.places.acquire().await)
+        };
+        let _places = tokio::select! {
+            // What was taken before the drain and need not wait is finished.
+            biased;
+            places = places => places,
+            () = self.drain.started() => return Err(draining()),
+        };
+        tokio::time::timeout(self.deadline, work).await.unwrap_or_else(|_| Err(self.overdue()))
+    }
+
+    /// Completes when the drain starts.
+    pub(crate) async fn drain_started(&self) {
+        self.drain.started().await;
+    }
+
+    fn overdue(&self) -> Problem {
+        let detail = format!("not done within {} s; retry with the same Idempotency-Key", self.deadline.as_secs_f64());
+        Problem::new(Code::DeadlineExceeded, detail)
+    }
+}
+
+/// Nobody comes in any more.
+fn draining() -> Problem {
+    Problem::new(Code::Draining, "this instance is about to end; connect again")
 }
 
 /// Lets a request in, or answers 503 at once; answers 503 at the deadline, and gives the request up.
 pub(crate) async fn admit(State(admission): State<Admission>, request: Request, next: Next) -> Response {
     if admission.drain.is_started() {
-        let mut response = Problem::new(Code::Draining, "this instance is about to end; connect again").into_response();
+        let mut response = draining().into_response();
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return response;
     }
     let Ok(_place) = admission.places.try_acquire() else {
         return Problem::new(Code::Overloaded, "too many requests are in flight; nothing was changed").into_response();
     };
-    tokio::time::timeout(admission.deadline, next.run(request)).await.unwrap_or_else(|_| {
-        let detail = format!("not done within {} s; retry with the same Idempotency-Key", admission.deadline.as_secs_f64());
-        Problem::new(Code::DeadlineExceeded, detail).into_response()
-    })
+    let answered = tokio::time::timeout(admission.deadline, next.run(request)).await;
+    answered.unwrap_or_else(|_| admission.overdue().into_response())
 }
 
 #[cfg(test)]
@@ -68,5 +120,35 @@ mod tests {
         assert_eq!(refused.status(), 503);
         assert_eq!([&refused.headers()["retry-after"], &refused.headers()["connection"]], ["1", "close"]);
         assert_eq!(refused.extensions().get::<Problem>().unwrap().code, Code::Draining);
+    }
+
+    #[tokio::test]
+    async fn a_line_waits_for_a_place_until_there_is_one_or_the_drain_starts() {
+        let drain = Drain::manual();
+        let limits = Limits { requests_in_flight_max: 1, bulk_requests_max: 1, ..Limits::default() };
+        let admission = Admission::new(&limits, drain.clone());
+        let import = admission.admit_import().unwrap();
+        assert_eq!(admission.admit_import().unwrap_err().code, Code::Overloaded);
+        drop(import);
+        assert!(admission.admit_import().is_ok());
+
+        let line = async || admission.admit_line(async {}, async { Ok("placed") }).await.map_err(|problem| problem.code);
+        let place = admission.places.acquire().await.unwrap();
+        let (placed, ()) = tokio::join!(line(), async { drop(place) });
+        assert_eq!(placed, Ok("placed"));
+
+        let _place = admission.places.acquire().await.unwrap();
+        let (refused, ()) = tokio::join!(line(), async { drain.start() });
+        assert_eq!(refused, Err(Code::Draining));
+    }
+
+    #[tokio::test]
+    async fn the_deadline_of_a_line_begins_with_its_turn() {
+        let limits = Limits { request_deadline: Duration::from_millis(10), ..Limits::default() };
+        let admission = Admission::new(&limits, Drain::manual());
+        let late_turn = tokio::time::sleep(3 * limits.request_deadline);
+        assert!(admission.admit_line(late_turn, async { Ok(()) }).await.is_ok());
+        let overdue = admission.admit_line(async {}, std::future::pending::<Result<(), Problem>>()).await;
+        assert_eq!(overdue.unwrap_err().code, Code::DeadlineExceeded);
     }
 }

@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     admission::{Admission, admit},
+    bulk::{self, Bulk},
     docs,
     identity::identify,
     limits::Limits,
@@ -28,6 +29,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) store: JetStreamEventStore,
+    pub(crate) bulk: Bulk,
 }
 
 /// The whole HTTP surface of the service; `door` asks those who want something of `/v1` who they are. `health` and `metrics` are served, not
@@ -37,7 +39,8 @@ pub fn router(store: JetStreamEventStore, door: Door, health: Health, metrics: M
     let admission = Admission::new(limits, drain);
     let request_metrics = RequestMetrics::new(&metrics);
     metrics.register(|registry| registry.register_collector(Box::new(store.metrics())));
-    let commands = commands.with_state(Api { store });
+    let bulk = Bulk::new(limits, door.clone(), admission.clone(), &metrics);
+    let commands = commands.with_state(Api { store, bulk });
     let commands = commands.route_layer(from_fn_with_state(door, identify)).route_layer(from_fn_with_state(admission, admit));
     let routes = Router::new()
         .merge(commands)
@@ -58,7 +61,7 @@ fn surround(routes: Router, request_metrics: RequestMetrics) -> Router {
 
 /// The routes that the OpenAPI document describes from their own annotations.
 pub(crate) fn documented_routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().merge(orders::routes()).merge(stock::routes())
+    OpenApiRouter::new().merge(orders::routes()).merge(bulk::routes()).merge(stock::routes())
 }
 
 async fn openapi_json() -> impl IntoResponse {
@@ -77,7 +80,7 @@ async fn method_not_allowed(method: Method) -> Problem {
 
 /// The panic itself is logged by the process's panic hook.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    Problem::new(Code::Internal, "an unexpected error; it is in the log under this trace_id").into_response()
+    Problem::unexpected().into_response()
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use crate::{
 pub(crate) const SOURCE: &str = "/contrail/command-api";
 /// How much of a body that is too long is read and thrown away, in bytes, so that a client that is still sending it gets to
 /// read the answer.
-const BODY_DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const BODY_DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What a command's body holds.
 pub(crate) trait CommandBody: Sized + Send {
@@ -86,6 +86,13 @@ impl<B: CommandBody, S: Send + Sync> FromRequest<S> for Command<B> {
     }
 }
 
+impl<B: CommandBody> Command<B> {
+    /// One of several commands in one request. `value` is what `body` was read from.
+    pub(crate) fn one_of_many(body: B, value: &Value, key: IdempotencyKey, caller: Caller, context: RequestContext) -> Self {
+        Self { body, key, caller, digest: digest(B::ROUTE, value), if_match: None, context }
+    }
+}
+
 /// The whole body, if it is no longer than [`BODY_BYTES_MAX`].
 async fn read_body(mut body: Body) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::new();
@@ -118,7 +125,7 @@ fn parse<B: CommandBody>(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Pro
     if B::MAY_BE_EMPTY && bytes.is_empty() {
         return Ok(Value::Object(Map::new()));
     }
-    if !is_json(headers) {
+    if !is_of_media_type(headers, &["application/json"]) {
         return Err(Problem::new(Code::UnsupportedMediaType, "send the body with Content-Type: application/json"));
     }
     serde_json::from_slice(bytes).map_err(|error| Problem {
@@ -128,16 +135,17 @@ fn parse<B: CommandBody>(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Pro
     })
 }
 
-/// `application/json`, with any parameters but another charset than UTF-8, which JSON does not have (RFC 8259, section 8.1).
-fn is_json(headers: &HeaderMap) -> bool {
+/// One of these media types, with any parameters but another charset than UTF-8, which JSON does not have (RFC 8259, section 8.1).
+pub(crate) fn is_of_media_type(headers: &HeaderMap, accepted: &[&str]) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
     let mut parts = value.split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"));
+    let media_type = parts.next().unwrap_or_default();
+    let is_accepted = accepted.iter().any(|accepted| accepted.eq_ignore_ascii_case(media_type));
     let is_utf8 = parts.all(|parameter| match parameter.split_once('=') {
         Some((name, charset)) if name.eq_ignore_ascii_case("charset") => charset.trim_matches('"').eq_ignore_ascii_case("utf-8"),
         _ => true,
     });
-    is_json && is_utf8
+    is_accepted && is_utf8
 }
 
 /// An aggregate that remembers which requests led to it.

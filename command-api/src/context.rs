@@ -45,8 +45,12 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
 /// The one value of this header if it is 1 to [`REQUEST_ID_CHARS_MAX`] visible ASCII characters.
 fn name(headers: &HeaderMap, header: &str) -> Option<String> {
     let value = only(headers, header)?;
-    let good = (1..=REQUEST_ID_CHARS_MAX).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
-    good.then(|| value.to_owned())
+    is_name(value).then(|| value.to_owned())
+}
+
+/// Whether this is 1 to [`REQUEST_ID_CHARS_MAX`] visible ASCII characters.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=REQUEST_ID_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn only<'a>(headers: &'a HeaderMap, header: &str) -> Option<&'a str> {

@@ -120,6 +120,12 @@ impl Fields<'_> {
         items.into_iter().collect()
     }
 
+    /// Whether there is a field `name`, which may be left out.
+    pub(crate) fn has(&mut self, name: &'static str) -> bool {
+        self.known.push(name);
+        self.object.contains_key(name)
+    }
+
     /// Notes a mistake in the field `name`; always `None`.
     pub(crate) fn refuse<T>(&mut self, name: &'static str, code: &'static str, detail: impl Into<String>) -> Option<T> {
         let pointer = self.pointer_to(name);
@@ -150,7 +156,8 @@ impl Fields<'_> {
 }
 
 impl<'a> Fields<'a> {
-    fn string(&mut self, name: &'static str) -> Option<&'a str> {
+    /// Any text at all.
+    pub(crate) fn string(&mut self, name: &'static str) -> Option<&'a str> {
         match self.value(name)? {
             Value::String(text) => Some(text),
             other => self.refuse_type(name, "a text", other),

@@ -13,7 +13,7 @@ use crate::{headers::IDEMPOTENCY_KEY, limits::IDEMPOTENCY_KEY_CHARS_MAX, problem
 const REQUEST_NAMESPACE: Uuid = Uuid::from_u128(0x8f1c_2a6e_37d4_5b90_a1e5_6c0d_94b2_3f07);
 
 /// A client's name for one command: 1 to [`IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IdempotencyKey(String);
 
 impl IdempotencyKey {
@@ -33,12 +33,17 @@ impl IdempotencyKey {
             },
             None => value.trim().to_owned(),
         };
-        if !(1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len()) {
-            let detail = format!("must be 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters long, and has {}", key.len());
-            return refused("out-of-range", &detail);
+        Self::new(key).or_else(|(code, detail)| refused(code, &detail))
+    }
+
+    /// This very key, if it can be one; else what code the mistake has, and what would be right.
+    pub(crate) fn new(key: String) -> Result<Self, (&'static str, String)> {
+        let length = key.chars().count();
+        if !(1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&length) {
+            return Err(("out-of-range", format!("must be 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters long, and has {length}")));
         }
         if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return refused("wrong-format", "must be visible ASCII characters");
+            return Err(("wrong-format", "must be visible ASCII characters".to_owned()));
         }
         Ok(Self(key))
     }

@@ -4,8 +4,8 @@
 //! the log; nothing else holds state. There is no database here but the log, not even for idempotency: an order's id is derived
 //! from its key, and every aggregate remembers the requests that led to it.
 //!
-//! In reading order: [`settings`] and [`limits`]; [`api`] with the routes; `orders` and `stock`, the handlers; `command`, which
-//! all of them share; what they are made of (`fields`, `idempotency`, `precondition`, `answers`, `log`); what surrounds them
+//! In reading order: [`settings`] and [`limits`]; [`api`] with the routes; `orders`, `bulk` and `stock`, the handlers; `command`,
+//! which all of them share; what they are made of (`fields`, `idempotency`, `precondition`, `answers`, `log`); what surrounds them
 //! (`observe`, `admission`, `identity`, `context`); [`problem`], the errors; [`openapi`] and `docs`, which describe it all.
 //!
 //! To add a command: a body type with `CommandBody` and a handler with `#[utoipa::path]` in `orders` or `stock`, a line in that
@@ -18,6 +18,9 @@ pub mod limits;
 pub mod api;
 
 mod orders;
+
+mod bulk;
+
 mod stock;
 
 mod command;

@@ -18,6 +18,20 @@ pub const FIELD_ERRORS_MAX: usize = 100;
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
 /// How long a request may take, its body's arrival included, in seconds; then it is answered 503.
 pub const REQUEST_DEADLINE_S: u64 = 10;
+/// Most imports (`POST /v1/orders/bulk`) at the same time; one more is answered 503.
+pub const BULK_REQUESTS_MAX: usize = 16;
+/// Most lines of one import that are carried out at the same time: as many as the log gathers well into one commit.
+pub const BULK_LINES_IN_FLIGHT_MAX: usize = 256;
+/// Which part of [`REQUESTS_IN_FLIGHT_MAX`] the lines of all imports together may take: one in so many, so that single requests
+/// always find a place.
+pub const BULK_LINES_SHARE: usize = 2;
+/// Most results of one import that wait for its client to read them. A client may send as many lines, and
+/// [`BULK_LINES_IN_FLIGHT_MAX`] more, before it reads anything.
+pub const BULK_RESULTS_WAITING_MAX: usize = 1_024;
+/// How long an import's client may send nothing, or read nothing, while it is waited for, in seconds; then the import ends.
+pub const BULK_IDLE_S: u64 = 60;
+/// How long an import's client that is still sending has to read that nothing more is looked at, in seconds.
+pub const BULK_FAREWELL_S: u64 = 1;
 /// What `Retry-After` says, in seconds: a dependency, a free slot or another instance is usually back by then.
 pub const RETRY_AFTER_S: u64 = 1;
 /// Pause between two looks at the log for `/ready`, in seconds.
@@ -30,10 +44,19 @@ pub struct Limits {
     pub requests_in_flight_max: usize,
     /// See [`REQUEST_DEADLINE_S`].
     pub request_deadline: Duration,
+    /// See [`BULK_REQUESTS_MAX`].
+    pub bulk_requests_max: usize,
+    /// See [`BULK_IDLE_S`].
+    pub bulk_idle: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX, request_deadline: Duration::from_secs(REQUEST_DEADLINE_S) }
+        Self {
+            requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX,
+            request_deadline: Duration::from_secs(REQUEST_DEADLINE_S),
+            bulk_requests_max: BULK_REQUESTS_MAX,
+            bulk_idle: Duration::from_secs(BULK_IDLE_S),
+        }
     }
 }

@@ -11,6 +11,7 @@ use utoipa::OpenApi;
 
 use crate::{
     api::documented_routes,
+    bulk::{BYTES, BulkLine, BulkResult, NDJSON},
     fields::TEXT_PATTERN,
     limits::{IDEMPOTENCY_KEY_CHARS_MAX, RETRY_AFTER_S},
     problem::{Code, FIELD_ERROR_CODES, PROBLEM_CONTENT_TYPE, ProblemDocument},
@@ -21,16 +22,19 @@ const DESCRIPTION: &str = "Commands to the Contrail order backbone: place, cance
 Every request under `/v1` needs a bearer token, unless the service was told to ask nobody who they are. What belongs to another customer is \
 answered like what does not exist.
 
-Every POST needs an `Idempotency-Key`. The same key with the same body gets the first answer again, with `Idempotent-Replayed: true`; \
+Every POST needs an `Idempotency-Key`, an import one on each line. The same key with the same body gets the first answer again, with `Idempotent-Replayed: true`; \
 the same key with another body gets 422. Texts are not blank and hold no control characters. \
 A command answered with 2xx is in the log and will not be lost.
 
 Every error is `application/problem+json` (RFC 9457). A path that is not listed here is answered 404 `route-not-found`, a method that \
 is not listed 405 `method-not-allowed` with an `Allow` header.";
 
+/// Where orders are imported: the one route whose bodies are no single JSON documents.
+const IMPORT_PATH: &str = "/v1/orders/bulk";
+
 /// The base that the routes' annotations are added to.
 #[derive(OpenApi)]
-#[openapi(components(schemas(ProblemDocument)))]
+#[openapi(components(schemas(ProblemDocument, BulkLine, BulkResult)))]
 struct Base;
 
 /// The document as pretty JSON, made once.
@@ -68,13 +72,14 @@ pub fn document() -> Value {
         }
     }
     complete_schemas(&mut document);
+    describe_lines(&mut document);
     document["components"]["examples"] = Code::ALL.iter().map(|code| (code.as_str().to_owned(), problem_example(*code))).collect();
     document["components"]["parameters"] = parameters();
     document["components"]["headers"] = headers();
     document["components"]["securitySchemes"] = json!({"bearer": {
         "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
         "description": "A JSON Web Token, signed with EdDSA or RS256, with `sub`, `aud`, `exp` and `role`: `customer` (places, sees and \
-                        cancels orders whose customer is its `sub`), `service` (the same for every customer), `operator` (cancels, ships \
+                        cancels orders whose customer is its `sub`), `service` (the same for every customer, and imports), `operator` (cancels, ships \
                         and delivers orders, changes stock) or `auditor` (reads).",
     }});
     document
@@ -136,7 +141,7 @@ fn operations() -> [(&'static str, Value); 6] {
 fn complete_schemas(document: &mut Value) {
     let bodies = document["paths"].as_object().expect("paths are an object").values();
     let bodies = bodies.filter_map(|item| item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str());
-    let mut requested: Vec<String> = bodies.map(schema_name).collect();
+    let mut requested: Vec<String> = bodies.map(schema_name).chain(["BulkLine".to_owned()]).collect();
     let schemas = document["components"]["schemas"].as_object_mut().expect("there are schemas");
     while let Some(name) = requested.pop() {
         let schema = &mut schemas[&name];
@@ -171,7 +176,8 @@ fn schema_name(reference: &str) -> String {
 /// Adds what an operation has in common with others.
 fn complete(path: &str, method: &str, operation: &mut Value) {
     let is_api = path.starts_with("/v1/");
-    let (is_command, begins_aggregate) = (method == "post", path == "/v1/orders");
+    let is_import = path == IMPORT_PATH;
+    let (is_command, begins_aggregate) = (method == "post" && !is_import, path == "/v1/orders");
     let mut parameters: Vec<Value> = path_parameters(path);
     let mut refer = |name: &str| parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
     if is_command {
@@ -179,6 +185,8 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         if !begins_aggregate {
             refer("IfMatch");
         }
+        refer("CorrelationId");
+    } else if is_import {
         refer("CorrelationId");
     } else if is_api {
         refer("IfNoneMatch");
@@ -198,7 +206,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
     let responses = operation["responses"].as_object_mut().expect("responses are an object");
     for response in responses.values_mut() {
         let mut names = vec!["X-Request-Id", "Cache-Control"];
-        names.extend(is_api.then_some("ETag"));
+        names.extend((is_api && !is_import).then_some("ETag"));
         names.extend(is_command.then_some("Idempotent-Replayed"));
         names.extend((is_command && begins_aggregate).then_some("Location"));
         response["headers"] = header_references(&names);
@@ -206,7 +214,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
             response["links"] = links;
         }
     }
-    if is_api && !is_command {
+    if is_api && !is_command && !is_import {
         let headers = header_references(&["X-Request-Id", "Cache-Control", "ETag"]);
         let not_modified = json!({"description": "The client has this version already.", "headers": headers});
         responses.insert("304".to_owned(), not_modified);
@@ -215,6 +223,21 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         // `/ready` answers 503 in its own words.
         responses.entry(status.to_string()).or_insert_with(|| problem_response(&codes));
     }
+}
+
+/// OpenAPI 3.1 has no streams of items: to it, such a body is a text. What the text holds is said as JSON Schema has it for documents within
+/// texts (2020-12 validation, section 8), which says what to expect and is no condition.
+fn describe_lines(document: &mut Value) {
+    let described = |schema: &str| {
+        let items = json!({"$ref": format!("#/components/schemas/{schema}")});
+        json!({"schema": {
+            "type": "string", "contentMediaType": NDJSON, "contentSchema": {"type": "array", "items": items},
+        }})
+    };
+    let operation = &mut document["paths"][IMPORT_PATH]["post"];
+    // A client made from this document may know how to send bytes, and not this media type.
+    operation["requestBody"]["content"] = json!({NDJSON: described("BulkLine"), BYTES: {"schema": {"type": "string"}}});
+    operation["responses"]["200"]["content"] = json!({NDJSON: described("BulkResult")});
 }
 
 /// What can be done next with what a command has brought about.
@@ -243,7 +266,10 @@ fn problems_by_status(path: &str, is_api: bool, is_command: bool) -> BTreeMap<u1
     if path.contains('{') && is_api {
         codes.push(Code::InvalidParameter);
     }
-    if is_command {
+    if path == IMPORT_PATH {
+        // Whatever is wrong with a line is in the line's result.
+        codes.extend([Code::Forbidden, Code::UnsupportedMediaType]);
+    } else if is_command {
         codes.extend([Code::InvalidHeader, Code::InvalidJson, Code::ContentTooLarge, Code::UnsupportedMediaType]);
         codes.extend([Code::InvalidFields, Code::IdempotencyKeyReused, Code::Conflict]);
     }
@@ -254,7 +280,7 @@ fn problems_by_status(path: &str, is_api: bool, is_command: bool) -> BTreeMap<u1
     if is_command && path.contains('{') {
         codes.push(Code::PreconditionFailed);
     }
-    match (path.starts_with("/v1/orders/"), path.starts_with("/v1/stock/"), is_command) {
+    match (path.starts_with("/v1/orders/{id}"), path.starts_with("/v1/stock/"), is_command) {
         (true, _, true) => codes.extend([Code::OrderNotFound, Code::IllegalTransition]),
         (true, _, false) => codes.push(Code::OrderNotFound),
         (_, true, true) => codes.push(Code::StockBounds),

@@ -138,6 +138,15 @@ fn refuse_total<T>(fields: &mut Fields<'_>) -> Option<T> {
     responses((status = CREATED, description = "The order is in the log, or was already, by this very request.", body = OrderAnswer)),
 )]
 async fn place_order(State(api): State<Api>, command: Command<PlaceOrder>) -> Result<Response, Problem> {
+    let (order_id, outcome) = place(&api, &command).await?;
+    let mut response = order_answer(StatusCode::CREATED, order_id, &outcome)?;
+    let location = format!("/v1/orders/{order_id}").parse().expect("a path with a UUID is a header value");
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+/// Places an order, whichever route it came by.
+pub(crate) async fn place(api: &Api, command: &Command<PlaceOrder>) -> Result<(OrderId, Outcome<Order>), Problem> {
     if !command.caller.may(Action::PlaceOrder, command.body.customer.id.as_str()) {
         let detail = "customers place orders for themselves: /customer/id must be the sub of the caller's token";
         return Err(Problem::new(Code::Forbidden, detail));
@@ -157,10 +166,7 @@ async fn place_order(State(api): State<Api>, command: Command<PlaceOrder>) -> Re
         decide(&loaded.aggregate, OrderCommand::Place(place)).map_err(|error| rejection(&error))
     };
     let outcome = command.carry_out(log::connected(&api.store)?, &order_id.to_string(), Expectation::Begins, now, decide).await?;
-    let mut response = order_answer(StatusCode::CREATED, order_id, &outcome)?;
-    let location = format!("/v1/orders/{order_id}").parse().expect("a path with a UUID is a header value");
-    response.headers_mut().insert(LOCATION, location);
-    Ok(response)
+    Ok((order_id, outcome))
 }
 
 fn line(line: &LineFields) -> Line {

@@ -75,6 +75,8 @@ codes! {
     StockNotFound = "stock-not-found", NOT_FOUND, "No such stock";
     /// The path is right and the method is not; the `Allow` header lists those that are.
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method not allowed";
+    /// The client of an import neither sent nor read anything for a minute, so the import ended. Send the lines without a result again.
+    Idle = "idle", REQUEST_TIMEOUT, "Nothing came from the client for too long";
     /// The order's status does not allow the command.
     IllegalTransition = "illegal-transition", CONFLICT, "The order's status does not allow this";
     /// The stock would leave its bounds: more on hand than can be booked, or less than is reserved.
@@ -83,12 +85,12 @@ codes! {
     Conflict = "conflict", CONFLICT, "Others kept changing it";
     /// The version is none of those that `If-Match` lists: somebody changed it since. Nothing was changed.
     PreconditionFailed = "precondition-failed", PRECONDITION_FAILED, "It was changed meanwhile";
-    /// The body is longer than 256 KiB.
+    /// The body, or this line of an import, is longer than 256 KiB.
     ContentTooLarge = "content-too-large", PAYLOAD_TOO_LARGE, "The body is too long";
     /// The path and query are longer than 4 KiB.
     UriTooLong = "uri-too-long", URI_TOO_LONG, "The URI is too long";
-    /// The body's `Content-Type` is not `application/json`.
-    UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body must be application/json";
+    /// The body's `Content-Type` is not `application/json`, or, for an import, `application/x-ndjson`.
+    UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is of another media type";
     /// The body is JSON but not what the command needs; `errors` points at every mistake at once.
     InvalidFields = "invalid-fields", UNPROCESSABLE_ENTITY, "Fields are missing or wrong";
     /// The `Idempotency-Key` already stands for a different request. Nothing was changed.
@@ -144,7 +146,24 @@ impl Problem {
     /// A mistake of ours: logged here, once, with its chain; the client learns nothing but that it happened.
     pub fn internal(error: &(dyn Error + 'static)) -> Self {
         tracing::error!(error, "a request failed");
+        Self::unexpected()
+    }
+
+    /// A mistake of ours that is logged elsewhere, as a panic is by the process's panic hook.
+    pub(crate) fn unexpected() -> Self {
         Self::new(Code::Internal, "an unexpected error; it is in the log under this trace_id")
+    }
+
+    /// Of a part of the body, as a problem of all of it, in which the part is at `pointer`.
+    pub(crate) fn within(mut self, pointer: &str) -> Self {
+        for place in self.errors.iter_mut().filter_map(|error| error.pointer.as_mut()) {
+            // The detail of one mistake begins with its place.
+            if self.detail.starts_with(&format!("{place}: ")) {
+                self.detail.insert_str(0, pointer);
+            }
+            place.insert_str(0, pointer);
+        }
+        self
     }
 
     /// The body, as it goes to the client.
@@ -314,5 +333,18 @@ impl FieldErrors {
 impl From<FieldError> for FieldErrors {
     fn from(error: FieldError) -> Self {
         Self { listed: vec![error], count: 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_of_a_part_names_its_place_in_the_whole() {
+        let problem = Problem::with_errors(Code::InvalidFields, FieldError::at("/lines", "out-of-range", "too many").into());
+        let problem = problem.within("/order");
+        assert_eq!(problem.detail, "/order/lines: too many");
+        assert_eq!(problem.errors[0].pointer.as_deref(), Some("/order/lines"));
     }
 }

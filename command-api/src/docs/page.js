@@ -60,20 +60,23 @@ function table(rows) {
   return rows.length ? element("table", {}, element("tbody", {}, ...rows)) : "";
 }
 
+// A text as it is: that of a media type which is not JSON.
 function json(value) {
-  return element("pre", {}, JSON.stringify(value, null, 2));
+  return element("pre", {}, typeof value === "string" ? value : JSON.stringify(value, null, 2));
 }
 
 function content(spec, body) {
   return Object.entries(body.content || {}).flatMap(([mediaType, media]) => {
-    const schema = resolve(spec, media.schema);
+    // A text that holds documents is shown as what they hold.
+    const items = (resolve(spec, media.schema).contentSchema || {}).items;
+    const schema = resolve(spec, items || media.schema);
     const example = media.example !== undefined ? media.example : schema.example;
     const examples = Object.entries(media.examples || {}).map(([name, reference]) => {
       const one = resolve(spec, reference);
       return element("details", {}, element("summary", {}, element("code", {}, name)), ...prose(one.description), json(one.value));
     });
     const fields = media.examples ? [] : fieldRows(spec, schema, "", []);
-    return [element("p", { class: "small" }, mediaType), table(fields), example === undefined ? "" : json(example), ...examples];
+    return [element("p", { class: "small" }, mediaType, items ? ": on each line" : ""), table(fields), example === undefined ? "" : json(example), ...examples];
   });
 }
 

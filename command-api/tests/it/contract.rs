@@ -23,6 +23,12 @@ pub(crate) fn check(document: &Value, method: &Method, path: &str, status: Statu
     };
     let content_type = headers["content-type"].to_str().unwrap().split(';').next().unwrap();
     let media = content.get(content_type).unwrap_or_else(|| panic!("{what} with {content_type}"));
+    if content_type == "application/x-ndjson" {
+        let schema = &media["schema"]["contentSchema"]["items"];
+        return String::from_utf8_lossy(body).lines().for_each(|line| {
+            validate(document, schema, &serde_json::from_str(line).unwrap(), &format!("{what} {line}"));
+        });
+    }
     if !content_type.ends_with("json") {
         return;
     }
@@ -41,7 +47,9 @@ fn operation<'a>(document: &'a Value, method: &Method, path: &str) -> Option<&'a
         let same = |(template, part): (&&str, &&str)| template.starts_with('{') && !part.is_empty() || template == part;
         template.len() == path.len() && template.iter().zip(&path).all(same)
     };
-    let item = document["paths"].as_object()?.iter().find(|(template, _)| matches(template))?.1;
+    // What is spelled out goes before what a parameter matches, too.
+    let paths = document["paths"].as_object()?;
+    let item = paths.get(path).or_else(|| paths.iter().find(|(template, _)| matches(template)).map(|(_, item)| item))?;
     item.get(method.as_str().to_lowercase())
 }
 

@@ -5,6 +5,7 @@
 mod contract;
 mod server;
 
+mod bulk;
 mod orders;
 mod stock;
 

@@ -36,14 +36,14 @@ impl Role {
 
     /// On whose things this role may do that.
     pub fn scope(self, action: Action) -> Scope {
-        use Action::{CancelOrder, PlaceOrder, ReadOrders, ReadPayloads, ReadProjections, ReadStock, ReadTrail};
+        use Action::{CancelOrder, ImportOrders, PlaceOrder, ReadOrders, ReadPayloads, ReadProjections, ReadStock, ReadTrail};
         let (may, whose) = match self {
             Self::Customer => (matches!(action, PlaceOrder | CancelOrder | ReadOrders | ReadPayloads), Scope::Own),
             Self::Service => {
-                let acts = matches!(action, PlaceOrder | CancelOrder);
+                let acts = matches!(action, PlaceOrder | ImportOrders | CancelOrder);
                 (acts || matches!(action, ReadOrders | ReadPayloads | ReadStock | ReadProjections), Scope::All)
             }
-            Self::Operator => (!matches!(action, PlaceOrder | ReadPayloads), Scope::All),
+            Self::Operator => (!matches!(action, PlaceOrder | ImportOrders | ReadPayloads), Scope::All),
             Self::Auditor => (matches!(action, ReadOrders | ReadPayloads | ReadStock | ReadTrail | ReadProjections), Scope::All),
         };
         if may { whose } else { Scope::Nothing }
@@ -70,6 +70,9 @@ impl FromStr for Role {
 pub enum Action {
     /// Place an order.
     PlaceOrder,
+    /// Place any number of orders with one request. Services only: a customer's rate counts requests, and such a request is
+    /// as many orders as its sender likes.
+    ImportOrders,
     /// Call an order off.
     CancelOrder,
     /// Hand an order to the carrier.
@@ -92,8 +95,9 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PlaceOrder,
+        Self::ImportOrders,
         Self::CancelOrder,
         Self::ShipOrder,
         Self::DeliverOrder,
@@ -109,6 +113,7 @@ impl Action {
     fn in_words(self) -> &'static str {
         match self {
             Self::PlaceOrder => "place orders",
+            Self::ImportOrders => "place orders in bulk",
             Self::CancelOrder => "cancel orders",
             Self::ShipOrder => "ship orders",
             Self::DeliverOrder => "deliver orders",
@@ -218,8 +223,9 @@ mod tests {
     use super::*;
 
     /// DESIGN §14, as a table: `A` all, `o` one's own, `.` nothing; customer, service, operator, auditor.
-    const TABLE: [(Action, &str); 10] = [
+    const TABLE: [(Action, &str); 11] = [
         (Action::PlaceOrder, "oA.."),
+        (Action::ImportOrders, ".A.."),
         (Action::CancelOrder, "oAA."),
         (Action::ShipOrder, "..A."),
         (Action::DeliverOrder, "..A."),
