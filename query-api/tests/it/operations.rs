@@ -12,6 +12,10 @@ use crate::rows::{insert_order, order_id, placed};
 
 const LISTED: &str = "query Order($id: ID!) { order(id: $id) { status } }";
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
 async fn start_with_a_list() -> Api {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), json!({"order": LISTED}).to_string()).expect("it is written");
@@ -34,7 +38,7 @@ async fn ask(api: &Api, mut body: Value) -> Result<Value, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_list_only_what_is_on_it_is_executed() {
     let api = start_with_a_list().await;
-    let hash = Sha256::digest(LISTED).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hash = hex(&Sha256::digest(LISTED));
     let by_hash = json!({"persistedQuery": {"version": 1, "sha256Hash": hash}});
     for body in [
         json!({"query": LISTED}),
