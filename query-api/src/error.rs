@@ -100,6 +100,10 @@ impl From<sqlx::Error> for QueryError {
     fn from(error: sqlx::Error) -> Self {
         if has_sqlstate(&error, &[STATEMENT_CANCELLED]) {
             Self::Deadline(Arc::new(error))
+        } else if has_sqlstate(&error, &[NO_SUCH_CHARACTER]) {
+            Self::BadUserInput("a text holds the character U+0000, which nothing that is stored can hold: leave it out".to_owned())
+        } else if has_sqlstate(&error, &[TIME_OUT_OF_RANGE]) {
+            Self::BadUserInput("a time lies before the year -4712, which nothing that is stored does".to_owned())
         } else if read_store::pool::is_away(&error) || has_sqlstate(&error, &NOT_SET_UP) {
             Self::Unavailable(Arc::new(error))
         } else {
@@ -110,6 +114,10 @@ impl From<sqlx::Error> for QueryError {
 
 /// `query_canceled`: the statement ran into its deadline.
 const STATEMENT_CANCELLED: &str = "57014";
+/// `character_not_in_repertoire`: Postgres keeps no NUL in a text. Every text of a statement comes from the caller.
+const NO_SUCH_CHARACTER: &str = "22021";
+/// `datetime_field_overflow`: no time of an argument's format is, but one of a cursor that we did not make may be.
+const TIME_OUT_OF_RANGE: &str = "22008";
 /// No such database, schema or table, or no right to it: the set-up step has not been there yet.
 const NOT_SET_UP: [&str; 5] = ["3D000", "3F000", "42P01", "42501", "28P01"];
 

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use query_api::database::Database;
 use query_api::http::Capacity;
 use query_api::live::Live;
@@ -78,4 +80,29 @@ async fn nothing_can_be_written_through_the_pool_of_the_api() {
     let database = Database::open(api.database.url(), 1).expect("a Postgres URL");
     let error = sqlx::query("DELETE FROM contrail.orders").execute(database.pool()).await.expect_err("a read-only transaction");
     assert!(error.to_string().contains("read-only transaction"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_nothing_stored_can_hold_is_refused_in_words_wherever_it_stands() {
+    let api = Api::start().await;
+    let arguments = [
+        "orders(filter: {sku: $text}) { edges { cursor } }",
+        "orders(filter: {customerId: $text}) { edges { cursor } }",
+        "orders(filter: {customerIdPrefix: $text}) { edges { cursor } }",
+        "stockItem(sku: $text) { sku }",
+        "stockItems(filter: {skuPrefix: $text}) { edges { cursor } }",
+        "auditTrail(filter: {aggregateId: $text}) { edges { cursor } }",
+        "auditTrail(filter: {correlationId: $text}) { edges { cursor } }",
+        "auditTrail(filter: {actor: $text}) { edges { cursor } }",
+    ];
+    for field in arguments {
+        let (code, message) = api.error(&format!("query ($text: String!) {{ {field} }}"), json!({"text": "a\0b"})).await;
+        assert_eq!((code.as_str(), message.contains("U+0000")), ("BAD_USER_INPUT", true), "{field}: {message}");
+    }
+    let (code, _) = api.error("query ($id: ID!) { node(id: $id) { id } }", json!({"id": BASE64.encode("StockItem:a\0b")})).await;
+    assert_eq!(code, "BAD_USER_INPUT");
+    let forged = BASE64.encode("order:-377705116800000000:a");
+    let (code, message) =
+        api.error("query ($after: String) { orders(after: $after) { edges { cursor } } }", json!({"after": forged})).await;
+    assert_eq!((code.as_str(), message.contains("-4712")), ("BAD_USER_INPUT", true), "{message}");
 }
