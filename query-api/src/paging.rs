@@ -16,6 +16,46 @@ pub enum Direction {
     Backwards,
 }
 
+impl Direction {
+    /// How a key compares with those that lie beyond it, or also at it, if all of its columns ascend.
+    pub fn comparison(self, or_at: bool) -> &'static str {
+        match (self, or_at) {
+            (Self::Forwards, false) => " > ",
+            (Self::Forwards, true) => " >= ",
+            (Self::Backwards, false) => " < ",
+            (Self::Backwards, true) => " <= ",
+        }
+    }
+
+    /// The other way.
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Forwards => Self::Backwards,
+            Self::Backwards => Self::Forwards,
+        }
+    }
+}
+
+/// Whether a list is in its table's own order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sorted {
+    /// It is.
+    #[default]
+    AsIs,
+    /// It is in the opposite order.
+    Reversed,
+}
+
+impl Sorted {
+    /// A direction within the list, as the table sees it.
+    pub fn seen(self, direction: Direction) -> Direction {
+        match self {
+            Self::AsIs => direction,
+            Self::Reversed => direction.opposite(),
+        }
+    }
+}
+
 /// The sort key of a row: unique, and all that a cursor says.
 pub trait Key: Sized {
     /// What a cursor of this kind of row begins with, so that a cursor of another connection is refused.
@@ -49,7 +89,9 @@ pub struct PageArguments {
 /// The page that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<K> {
-    /// Which way it is filled.
+    /// In which order the list is.
+    pub sorted: Sorted,
+    /// Which way the page is filled.
     pub direction: Direction,
     /// How many rows at most; 0 to [`PAGE_ROWS_MAX`].
     pub rows: usize,
@@ -74,6 +116,7 @@ impl<K: Key> Page<K> {
             _ => return Err(QueryError::BadUserInput(format!("{argument} must be 0 to {PAGE_ROWS_MAX}, not {rows}"))),
         };
         Ok(Self {
+            sorted: Sorted::AsIs,
             direction,
             rows,
             after: arguments.after.map(|cursor| key("after", &cursor)).transpose()?,
@@ -84,7 +127,7 @@ impl<K: Key> Page<K> {
 
 fn key<K: Key>(argument: &str, cursor: &str) -> Result<K, QueryError> {
     let key = opaque::decode(cursor).and_then(|(kind, text)| if kind == K::KIND { K::from_text(&text) } else { None });
-    key.ok_or_else(|| QueryError::BadUserInput(format!("{argument} is not a cursor of this connection")))
+    key.ok_or_else(|| QueryError::BadUserInput(format!("{argument} is not a cursor of this connection in this order")))
 }
 
 #[cfg(test)]
@@ -123,7 +166,7 @@ mod tests {
     fn a_cursor_reads_back_and_that_of_another_connection_is_refused() {
         assert_eq!(page(None, None, Some(Number(7).cursor())).expect("a page").after, Some(Number(7)));
         for bad in [String::new(), "?".to_owned(), opaque::encode("letter", "7"), opaque::encode("number", "x")] {
-            assert_eq!(page(None, None, Some(bad)), Err("after is not a cursor of this connection".to_owned()));
+            assert_eq!(page(None, None, Some(bad)), Err("after is not a cursor of this connection in this order".to_owned()));
         }
     }
 }

@@ -11,8 +11,8 @@ mod orders_by_id;
 pub use as_of::{EventsOf, Moment, events_of, fold, order_as_of};
 pub use audit::{AuditConditions, AuditKey, AuditRow, Histories, HistoryOf, customer_of, is_of_history};
 pub use inventory::{StockConditions, StockKey, StockRow};
-pub use keyset::{Ends, Slice, Sql, Table, page};
-pub use orders::{OrderConditions, OrderKey, OrderRow};
+pub use keyset::{Conditions, Ends, Slice, Sql, Table, page};
+pub use orders::{ByPlacing, ByUpdate, OrderConditions, OrderKey, OrderRow};
 pub use orders_by_id::OrdersById;
 
 use read_store::projections::{self, Projection};

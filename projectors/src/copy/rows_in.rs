@@ -8,6 +8,8 @@ use super::{EPOCH, HEADER, NULL, TRAILER};
 
 /// How much is sent to Postgres at a time.
 const SEND_BYTES: usize = 64 * 1024;
+/// Postgres' number of the type `text`.
+const TEXT_OID: u32 = 25;
 
 /// Rows that are ready to be copied.
 #[derive(Debug)]
@@ -73,6 +75,25 @@ impl CopyRow<'_> {
         self.bytes(text.as_bytes())
     }
 
+    /// A `text[]`.
+    pub(crate) fn texts(&mut self, texts: &[&str]) -> &mut Self {
+        self.value(|bytes| {
+            // How many dimensions there are, and no bitmap of NULLs. An empty array has none.
+            bytes.extend_from_slice(&length(usize::from(!texts.is_empty())));
+            bytes.extend_from_slice(&0_i32.to_be_bytes());
+            bytes.extend_from_slice(&TEXT_OID.to_be_bytes());
+            if !texts.is_empty() {
+                // How long the one dimension is, and the number of its first element.
+                bytes.extend_from_slice(&length(texts.len()));
+                bytes.extend_from_slice(&1_i32.to_be_bytes());
+            }
+            for text in texts {
+                bytes.extend_from_slice(&length(text.len()));
+                bytes.extend_from_slice(text.as_bytes());
+            }
+        })
+    }
+
     /// A `text` that may be NULL.
     pub(crate) fn optional_text(&mut self, text: Option<&str>) -> &mut Self {
         let Some(text) = text else {
@@ -85,14 +106,21 @@ impl CopyRow<'_> {
 
     /// A `json`, written as it is serialized.
     pub(crate) fn json(&mut self, value: &impl serde::Serialize) -> &mut Self {
+        self.value(|bytes| {
+            serde_json::to_writer(bytes, value)
+                .expect("a row's document has string keys and times within RFC 3339's range, so it always serializes");
+        })
+    }
+
+    /// A value whose length is only known once it is written.
+    fn value(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         self.missing -= 1;
         let length_at = self.bytes.len();
         self.bytes.extend_from_slice(&NULL);
-        let text_at = self.bytes.len();
-        serde_json::to_writer(&mut *self.bytes, value)
-            .expect("a row's document has string keys and times within RFC 3339's range, so it always serializes");
-        let length = length(self.bytes.len() - text_at);
-        self.bytes[length_at..text_at].copy_from_slice(&length);
+        let value_at = self.bytes.len();
+        write(self.bytes);
+        let length = length(self.bytes.len() - value_at);
+        self.bytes[length_at..value_at].copy_from_slice(&length);
         self
     }
 
@@ -163,6 +191,18 @@ mod tests {
                 row.json(&[1, 2]);
             }),
             b"\0\0\0\x05[1,2]"
+        );
+        assert_eq!(
+            encoded(1, |row| {
+                row.texts(&["ab", "c"]);
+            }),
+            b"\0\0\0\x1f\0\0\0\x01\0\0\0\0\0\0\0\x19\0\0\0\x02\0\0\0\x01\0\0\0\x02ab\0\0\0\x01c"
+        );
+        assert_eq!(
+            encoded(1, |row| {
+                row.texts(&[]);
+            }),
+            b"\0\0\0\x0c\0\0\0\0\0\0\0\0\0\0\0\x19"
         );
         assert_eq!(
             encoded(1, |row| {

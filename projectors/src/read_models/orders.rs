@@ -110,6 +110,7 @@ impl StoredView for OrderView {
         "position",
         "total_minor",
         "currency",
+        "skus",
     ];
 
     fn encode(&self, id: &str, row: &mut CopyRow<'_>) {
@@ -123,7 +124,8 @@ impl StoredView for OrderView {
             .time(self.updated_at)
             .bigint(signed(self.position))
             .bigint(self.total.minor_units)
-            .text(self.total.currency.code());
+            .text(self.total.currency.code())
+            .texts(&self.skus());
     }
 
     async fn update(connection: &mut PgConnection, table: &str, rows: &[(&str, &Self)]) -> Result<u64, sqlx::Error> {

@@ -383,6 +383,7 @@ fn nudged(column: &str, kind: &str) -> String {
             format!("overlay({column}::text PLACING CASE right({column}::text, 1) WHEN '0' THEN '1' ELSE '0' END FROM 36)::uuid")
         }
         "text" => format!("overlay({column} PLACING CASE right({column}, 1) WHEN 'x' THEN 'y' ELSE 'x' END FROM length({column}))"),
+        "ARRAY" => format!("array_append({column}, '')"),
         kind => panic!("how can a {kind} be changed?"),
     }
 }

@@ -9,7 +9,7 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::keyset::{Sql, Table};
+use super::keyset::{Conditions, Sql, Table};
 use crate::database::Database;
 use crate::error::QueryError;
 use crate::paging::{Direction, Key};
@@ -75,13 +75,7 @@ impl Table for AuditRow {
     }
 
     fn push_beyond(sql: &mut Sql, key: &AuditKey, direction: Direction, or_at: bool) {
-        let operator = match (direction, or_at) {
-            (Direction::Forwards, false) => " > ",
-            (Direction::Forwards, true) => " >= ",
-            (Direction::Backwards, false) => " < ",
-            (Direction::Backwards, true) => " <= ",
-        };
-        sql.push("position").push(operator).push_bind(key.0);
+        sql.push("position").push(direction.comparison(or_at)).push_bind(key.0);
     }
 }
 
@@ -108,9 +102,8 @@ pub struct AuditConditions {
     pub time_before: Option<OffsetDateTime>,
 }
 
-impl AuditConditions {
-    /// Adds ` AND …` for each condition.
-    pub fn push(&self, sql: &mut Sql) {
+impl Conditions for AuditConditions {
+    fn push(&self, sql: &mut Sql) {
         let texts = [
             (" AND aggregate_type = ", &self.aggregate_type),
             (" AND aggregate_id = ", &self.aggregate_id),

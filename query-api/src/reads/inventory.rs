@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
-use super::keyset::{Sql, Table};
+use super::keyset::{Conditions, Sql, Table, push_begins_with};
 use crate::paging::{Direction, Key};
 
 /// The stock of one SKU.
@@ -53,13 +53,7 @@ impl Table for StockRow {
     }
 
     fn push_beyond(sql: &mut Sql, key: &StockKey, direction: Direction, or_at: bool) {
-        let operator = match (direction, or_at) {
-            (Direction::Forwards, false) => " > ",
-            (Direction::Forwards, true) => " >= ",
-            (Direction::Backwards, false) => " < ",
-            (Direction::Backwards, true) => " <= ",
-        };
-        sql.push("view_id").push(operator).push_bind(key.0.clone());
+        sql.push("view_id").push(direction.comparison(or_at)).push_bind(key.0.clone());
     }
 }
 
@@ -74,11 +68,10 @@ pub struct StockConditions {
     pub available_at_least: Option<i32>,
 }
 
-impl StockConditions {
-    /// Adds ` AND …` for each condition.
-    pub fn push(&self, sql: &mut Sql) {
+impl Conditions for StockConditions {
+    fn push(&self, sql: &mut Sql) {
         if let Some(prefix) = &self.sku_prefix {
-            sql.push(" AND starts_with(view_id, ").push_bind(prefix.clone()).push(")");
+            push_begins_with(sql, "view_id", prefix);
         }
         if let Some(limit) = self.available_below {
             sql.push(" AND on_hand - reserved < ").push_bind(limit);

@@ -1,4 +1,6 @@
-//! `contrail.orders`, newest first.
+//! `contrail.orders`, in each of the orders that an index has.
+
+mod keys;
 
 use domain::order::OrderStatus;
 use domain::payment::PaymentStatus;
@@ -8,75 +10,41 @@ use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 use time::OffsetDateTime;
 
-use super::keyset::{Sql, Table};
-use crate::paging::{Direction, Key};
+use super::keyset::{Conditions, Sql, Table, push_begins_with};
+use crate::paging::Direction;
 
-/// One order.
+pub use keys::{ByPlacing, ByUpdate, OrderKey};
+
+/// One order, with the key that it is sorted by.
 #[derive(Clone, Debug)]
-pub struct OrderRow {
+pub struct OrderRow<K = ByPlacing> {
     /// The order.
     pub view: OrderView,
     /// Its sort key.
-    pub key: OrderKey,
+    pub key: K,
 }
 
-impl FromRow<'_, PgRow> for OrderRow {
+impl<K: OrderKey> FromRow<'_, PgRow> for OrderRow<K> {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let Json(view) = row.try_get("payload")?;
-        let key = OrderKey { placed_at: row.try_get("placed_at")?, view_id: row.try_get("view_id")? };
-        Ok(Self { view, key })
+        Ok(Self { view, key: K::from_row(row)? })
     }
 }
 
-/// Newest first; orders of the same microsecond by id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrderKey {
-    placed_at: OffsetDateTime,
-    view_id: String,
-}
-
-impl Key for OrderKey {
-    const KIND: &'static str = "order";
-
-    fn to_text(&self) -> String {
-        // Postgres keeps microseconds, so this loses nothing.
-        format!("{}:{}", self.placed_at.unix_timestamp_nanos() / 1_000, self.view_id)
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        let (micros, view_id) = text.split_once(':')?;
-        let nanos = i128::from(micros.parse::<i64>().ok()?) * 1_000;
-        let placed_at = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
-        Some(Self { placed_at, view_id: view_id.to_owned() })
-    }
-}
-
-impl Table for OrderRow {
-    type Key = OrderKey;
+impl<K: OrderKey> Table for OrderRow<K> {
+    type Key = K;
 
     const NAME: &'static str = "contrail.orders";
-    const COLUMNS: &'static str = "view_id, placed_at, payload";
-    const FORWARDS: &'static str = "placed_at DESC, view_id";
-    const BACKWARDS: &'static str = "placed_at, view_id DESC";
+    const COLUMNS: &'static str = K::COLUMNS;
+    const FORWARDS: &'static str = K::FORWARDS;
+    const BACKWARDS: &'static str = K::BACKWARDS;
 
-    fn key(&self) -> OrderKey {
+    fn key(&self) -> K {
         self.key.clone()
     }
 
-    fn push_beyond(sql: &mut Sql, key: &OrderKey, direction: Direction, or_at: bool) {
-        // The two columns sort in opposite directions, so a row comparison will not do. The first condition is implied by the
-        // second; it is what lets the index start at the right place.
-        let (at_or_beyond, beyond, id_beyond) = match direction {
-            Direction::Forwards => (" <= ", " < ", " > "),
-            Direction::Backwards => (" >= ", " > ", " < "),
-        };
-        sql.push("placed_at").push(at_or_beyond).push_bind(key.placed_at);
-        sql.push(" AND (placed_at").push(beyond).push_bind(key.placed_at);
-        sql.push(" OR view_id").push(id_beyond).push_bind(key.view_id.clone());
-        if or_at {
-            sql.push(" OR view_id = ").push_bind(key.view_id.clone());
-        }
-        sql.push(")");
+    fn push_beyond(sql: &mut Sql, key: &K, direction: Direction, or_at: bool) {
+        key.push_beyond(sql, direction, or_at);
     }
 }
 
@@ -89,6 +57,12 @@ pub struct OrderConditions {
     pub payment_status: Option<PaymentStatus>,
     /// Of this customer.
     pub customer_id: Option<String>,
+    /// The customer's id begins with this.
+    pub customer_id_prefix: Option<String>,
+    /// The order's id begins with this.
+    pub order_id_prefix: Option<String>,
+    /// With a line of this SKU.
+    pub sku: Option<String>,
     /// Of this customer, because the caller may see no others.
     pub visible_of: Option<String>,
     /// Placed then or later.
@@ -97,9 +71,8 @@ pub struct OrderConditions {
     pub placed_before: Option<OffsetDateTime>,
 }
 
-impl OrderConditions {
-    /// Adds ` AND …` for each condition.
-    pub fn push(&self, sql: &mut Sql) {
+impl Conditions for OrderConditions {
+    fn push(&self, sql: &mut Sql) {
         match self.status.as_deref() {
             // One status alone keeps the index's order; a list would have to be sorted.
             Some([status]) => {
@@ -112,10 +85,19 @@ impl OrderConditions {
             None => {}
         }
         if let Some(status) = self.payment_status {
-            sql.push(" AND payment_status = ").push_bind(status.as_str());
+            // The rare ones have an index of their own, which serves a statement only if that names one of them.
+            sql.push(" AND payment_status = '").push(status.as_str()).push("'");
         }
         for customer_id in [&self.visible_of, &self.customer_id].into_iter().flatten() {
             sql.push(" AND customer_id = ").push_bind(customer_id.clone());
+        }
+        if let Some(sku) = &self.sku {
+            sql.push(" AND skus @> ARRAY[").push_bind(sku.clone()).push("]");
+        }
+        for (column, prefix) in [("customer_id", &self.customer_id_prefix), ("view_id", &self.order_id_prefix)] {
+            if let Some(prefix) = prefix {
+                push_begins_with(sql, column, prefix);
+            }
         }
         if let Some(from) = self.placed_after {
             sql.push(" AND placed_at >= ").push_bind(from);
@@ -123,5 +105,11 @@ impl OrderConditions {
         if let Some(until) = self.placed_before {
             sql.push(" AND placed_at < ").push_bind(until);
         }
+    }
+
+    /// Half of all orders may be of one SKU and three of another; one customer may have a few orders and the next thousands.
+    fn depend_on_values(&self) -> bool {
+        let texts = [&self.sku, &self.customer_id, &self.customer_id_prefix, &self.order_id_prefix];
+        texts.iter().any(|text| text.is_some()) || self.status.is_some()
     }
 }

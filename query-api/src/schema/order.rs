@@ -17,7 +17,7 @@ use super::money::Money;
 use super::scalars::{Position, int};
 use super::{Listed, Sources, node};
 use crate::error::QueryError;
-use crate::paging::{Page, PageArguments};
+use crate::paging::{Page, PageArguments, Sorted};
 use crate::reads::{self, AuditKey, AuditRow, Ends, Histories, HistoryOf, OrderConditions, OrderRow, Slice};
 use parts::{Cancellation, Customer, Notification, OrderLine, Payment, Rejection, Shipment};
 
@@ -47,8 +47,8 @@ impl Order {
     }
 }
 
-impl From<OrderRow> for Order {
-    fn from(row: OrderRow) -> Self {
+impl<K> From<OrderRow<K>> for Order {
+    fn from(row: OrderRow<K>) -> Self {
         Self { view: row.view, up_to: i64::MAX, min_position: None }
     }
 }
@@ -228,7 +228,7 @@ pub(super) enum PaymentStatus {
 }
 
 /// Which orders. A field that is left out excludes nothing; all that are given must hold.
-#[derive(InputObject)]
+#[derive(Default, InputObject)]
 pub(super) struct OrderFilter {
     /// In any of these states.
     status: Option<Vec<OrderStatus>>,
@@ -236,21 +236,110 @@ pub(super) struct OrderFilter {
     payment_status: Option<PaymentStatus>,
     /// Of the customer of this id.
     customer_id: Option<String>,
+    /// Of customers whose id begins with this.
+    customer_id_prefix: Option<String>,
+    /// The order's own id (orderId) begins with this: the first digits of a UUID, with its hyphens, large or small.
+    order_id_prefix: Option<String>,
+    /// With a line of this SKU.
+    sku: Option<String>,
     /// Placed at this time or later.
     placed_after: Option<OffsetDateTime>,
     /// Placed earlier than this.
     placed_before: Option<OffsetDateTime>,
 }
 
-impl From<OrderFilter> for OrderConditions {
-    fn from(filter: OrderFilter) -> Self {
-        Self {
-            status: filter.status.map(|statuses| statuses.into_iter().map(Into::into).collect()),
-            payment_status: filter.payment_status.map(Into::into),
-            customer_id: filter.customer_id,
-            visible_of: None,
-            placed_after: filter.placed_after,
-            placed_before: filter.placed_before,
+impl OrderFilter {
+    /// The conditions that it stands for, on the orders of `visible_of` if the caller may see no others.
+    pub(super) fn conditions(self, visible_of: Option<&str>) -> Result<OrderConditions, QueryError> {
+        Ok(OrderConditions {
+            status: self.status.map(|statuses| statuses.into_iter().map(Into::into).collect()),
+            payment_status: self.payment_status.map(Into::into),
+            customer_id: self.customer_id,
+            customer_id_prefix: self.customer_id_prefix,
+            order_id_prefix: self.order_id_prefix.map(beginning_of_uuid).transpose()?,
+            sku: self.sku,
+            visible_of: visible_of.map(str::to_owned),
+            placed_after: self.placed_after,
+            placed_before: self.placed_before,
+        })
+    }
+}
+
+/// The text as it stands in an id.
+fn beginning_of_uuid(text: String) -> Result<String, QueryError> {
+    const PATTERN: &[u8] = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    let fits = |(byte, pattern): (u8, &u8)| if *pattern == b'-' { byte == b'-' } else { byte.is_ascii_hexdigit() };
+    if text.len() <= PATTERN.len() && text.bytes().zip(PATTERN).all(fits) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    let message =
+        "orderIdPrefix must be what a UUID begins with, hexadecimal digits with hyphens in their places, such as \"0197a3c5-7\"";
+    Err(QueryError::BadUserInput(message.to_owned()))
+}
+
+/// By what orders are sorted, and which way.
+#[derive(Clone, Copy, InputObject)]
+pub(super) struct OrderSort {
+    /// By what.
+    pub(super) field: OrderSortField,
+    /// Which way.
+    #[graphql(default)]
+    pub(super) direction: SortDirection,
+}
+
+impl Default for OrderSort {
+    fn default() -> Self {
+        Self { field: OrderSortField::PlacedAt, direction: SortDirection::Desc }
+    }
+}
+
+/// What orders can be sorted by. Those that are equal in it are sorted by their ids.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+pub(super) enum OrderSortField {
+    /// When they were placed.
+    PlacedAt,
+    /// When they last changed. An order that changes while its list is paged through moves to that end of it.
+    UpdatedAt,
+}
+
+/// Which way a list is sorted.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Enum)]
+pub(super) enum SortDirection {
+    /// The earliest first.
+    Asc,
+    /// The latest first.
+    #[default]
+    Desc,
+}
+
+impl From<SortDirection> for Sorted {
+    /// The tables' own orders begin with the latest.
+    fn from(direction: SortDirection) -> Self {
+        match direction {
+            SortDirection::Desc => Self::AsIs,
+            SortDirection::Asc => Self::Reversed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_id_begins_with_digits_and_hyphens_in_their_places() {
+        for (text, begins) in [
+            ("", Some("")),
+            ("0C62", Some("0c62")),
+            ("0c628b8e-6A", Some("0c628b8e-6a")),
+            ("0c628b8e-6a0f-5c0e-9a39-5f5e2f6b7a01", Some("0c628b8e-6a0f-5c0e-9a39-5f5e2f6b7a01")),
+            ("0c628b8e-6a0f-5c0e-9a39-5f5e2f6b7a012", None),
+            ("0c628b8e6", None),
+            ("0c62%", None),
+            ("-", None),
+            ("é", None),
+        ] {
+            assert_eq!(beginning_of_uuid(text.to_owned()).ok().as_deref(), begins, "{text}");
         }
     }
 }

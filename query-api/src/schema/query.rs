@@ -8,15 +8,18 @@ use time::OffsetDateTime;
 use super::arguments::{ends, listed, page_cost};
 use super::audit::{AuditEvent, AuditFilter};
 use super::node::{Node, NodeId, parse_order_id};
-use super::order::{Order, OrderFilter};
+use super::order::{Order, OrderFilter, OrderSort, OrderSortField};
 use super::projection::Projection;
 use super::scalars::Position;
 use super::stock::{StockFilter, StockItem};
 use super::{Listed, Sources};
 use crate::error::QueryError;
 use crate::limits::LOOKUP_COST;
-use crate::paging::{Page, PageArguments};
-use crate::reads::{self, AuditConditions, AuditRow, Moment, OrderConditions, OrderRow, OrdersById, StockConditions, StockRow};
+use crate::paging::{Page, PageArguments, Sorted};
+use crate::reads::{
+    self, AuditConditions, AuditRow, ByPlacing, ByUpdate, Moment, OrderConditions, OrderKey, OrderRow, OrdersById, StockConditions,
+    StockRow,
+};
 
 /// What can be asked.
 ///
@@ -76,13 +79,16 @@ impl Query {
         Ok(order.filter(|order| order.is_visible_to(caller)))
     }
 
-    /// Orders, newest first.
+    /// Orders, page by page.
+    ///
+    /// A cursor belongs to the field that its list was sorted by.
     #[graphql(complexity = "page_cost(first, last, child_complexity)")]
     #[expect(clippy::too_many_arguments, reason = "they are the field's arguments, as the Relay specification wants them")]
     async fn orders(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which orders; all if left out.")] filter: Option<OrderFilter>,
+        #[graphql(desc = "In which order; by placedAt, the newest first, if left out.")] order_by: Option<OrderSort>,
         #[graphql(desc = "How many from the start of the range, 0 to 100; 20 if neither first nor last is given.")] first: Option<
             i32,
         >,
@@ -91,12 +97,18 @@ impl Query {
         #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
         #[graphql(desc = "Wait until the read model has this position.")] min_position: Option<Position>,
     ) -> Result<Listed<Order>, QueryError> {
-        let visible_of = caller(ctx)?.whose(Action::ReadOrders)?.map(str::to_owned);
-        let page = Page::new(PageArguments { first, after, last, before })?;
-        let conditions = OrderConditions { visible_of, ..filter.map(OrderConditions::from).unwrap_or_default() };
-        let sources = sources(ctx);
-        sources.reach(ProjectionName::Orders, min_position).await?;
-        reads::page::<OrderRow>(&sources.database, |sql| conditions.push(sql), &page, ends(ctx)).await.map(listed)
+        let visible_of = caller(ctx)?.whose(Action::ReadOrders)?;
+        let order_by = order_by.unwrap_or_default();
+        let wanted = Wanted {
+            conditions: filter.unwrap_or_default().conditions(visible_of)?,
+            sorted: order_by.direction.into(),
+            page: PageArguments { first, after, last, before },
+            min_position,
+        };
+        match order_by.field {
+            OrderSortField::PlacedAt => wanted.read::<ByPlacing>(ctx).await,
+            OrderSortField::UpdatedAt => wanted.read::<ByUpdate>(ctx).await,
+        }
     }
 
     /// The stock of one SKU; null if nothing of it ever came in.
@@ -133,7 +145,7 @@ impl Query {
         let conditions = filter.map(StockConditions::from).unwrap_or_default();
         let sources = sources(ctx);
         sources.reach(ProjectionName::Inventory, min_position).await?;
-        reads::page::<StockRow>(&sources.database, |sql| conditions.push(sql), &page, ends(ctx)).await.map(listed)
+        reads::page::<StockRow>(&sources.database, &conditions, &page, ends(ctx)).await.map(listed)
     }
 
     /// Every event of the log, by position, the first one first.
@@ -156,7 +168,7 @@ impl Query {
         let conditions = filter.map(AuditConditions::from).unwrap_or_default();
         let sources = sources(ctx);
         sources.reach(ProjectionName::Audit, min_position).await?;
-        reads::page::<AuditRow>(&sources.database, |sql| conditions.push(sql), &page, ends(ctx)).await.map(listed)
+        reads::page::<AuditRow>(&sources.database, &conditions, &page, ends(ctx)).await.map(listed)
     }
 
     /// Every read model and how far it is.
@@ -190,6 +202,24 @@ impl Query {
             }
             None => None,
         })
+    }
+}
+
+/// The orders that are asked for.
+struct Wanted {
+    conditions: OrderConditions,
+    sorted: Sorted,
+    page: PageArguments,
+    min_position: Option<Position>,
+}
+
+impl Wanted {
+    /// Reads them, sorted by `K`.
+    async fn read<K: OrderKey>(self, ctx: &Context<'_>) -> Result<Listed<Order>, QueryError> {
+        let page = Page { sorted: self.sorted, ..Page::new(self.page)? };
+        let sources = sources(ctx);
+        sources.reach(ProjectionName::Orders, self.min_position).await?;
+        reads::page::<OrderRow<K>>(&sources.database, &self.conditions, &page, ends(ctx)).await.map(listed)
     }
 }
 

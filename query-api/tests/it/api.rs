@@ -98,6 +98,17 @@ impl Api {
         PgConnection::connect(self.database.url()).await.expect("the database is there")
     }
 
+    /// How many entries of a table's indexes all queries so far have read.
+    pub(crate) async fn entries_read(&mut self, table: &str) -> i64 {
+        // What a connection has read is known for sure when it is gone.
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        while sqlx::query_scalar::<_, i64>(end).fetch_one(&mut self.writer).await.expect("a number") > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let read = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE schemaname = 'contrail' AND relname = $1";
+        sqlx::query_scalar(read).bind(table).fetch_one(&mut self.writer).await.expect("a number")
+    }
+
     /// The whole response to a query.
     pub(crate) async fn response(&self, query: &str, variables: Value) -> Value {
         let body = json!({"query": query, "variables": variables}).to_string();

@@ -127,12 +127,6 @@ async fn an_orders_events_are_found_among_many_also_by_a_plan_made_when_there_we
         assert_eq!(as_of(&api, &format!("asOfPosition: {}", OTHERS + 100)).await["status"], "CONFIRMED");
         assert_eq!(as_of(&api, "asOf: \"2027-01-01T00:00:00Z\"").await["position"], "8");
     }
-    // What a connection has read is known for sure when it is gone.
-    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    while sqlx::query_scalar::<_, i64>(end).fetch_one(&mut api.writer).await.expect("a number") > 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let read = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE schemaname = 'contrail' AND relname = 'audit'";
-    let entries: i64 = sqlx::query_scalar(read).fetch_one(&mut api.writer).await.expect("a number");
+    let entries = api.entries_read("audit").await;
     assert!(entries < OTHERS, "{entries} entries of indexes were read for an order of 5 events");
 }

@@ -1,5 +1,6 @@
 use domain::order::OrderStatus;
 use domain::payment::PaymentStatus;
+use read_store::views::LineView;
 use serde_json::{Value, json};
 use time::Duration;
 
@@ -22,6 +23,8 @@ async fn orders_are_filtered_by_each_field_and_by_all_together() {
         order.status = if number == 4 { OrderStatus::Placed } else { OrderStatus::Confirmed };
         order.payment_status = if number == 1 { PaymentStatus::Captured } else { PaymentStatus::None };
         order.customer.id = format!("c-{}", number % 2);
+        let cups: Vec<_> = (0..number).map(|cup| LineView { sku: format!("CUP-{cup}"), ..order.lines[0].clone() }).collect();
+        order.lines.extend(cups);
         insert_order(&mut api.writer, &order).await;
     }
     let query = "query ($filter: OrderFilter) { page: orders(filter: $filter) { edges { node { key: orderId } } } }";
@@ -39,10 +42,35 @@ async fn orders_are_filtered_by_each_field_and_by_all_together() {
         (json!({"placedBefore": at(3)}), vec![2, 1]),
         (json!({"placedAfter": at(2), "placedBefore": at(4), "status": ["CONFIRMED"], "customerId": "c-1"}), vec![3]),
         (json!({"customerId": "' OR true --"}), vec![]),
+        (json!({"customerIdPrefix": ""}), vec![4, 3, 2, 1]),
+        (json!({"customerIdPrefix": "c-"}), vec![4, 3, 2, 1]),
+        (json!({"customerIdPrefix": "c-1"}), vec![3, 1]),
+        (json!({"customerIdPrefix": "C"}), vec![]),
+        (json!({"customerIdPrefix": "c%"}), vec![]),
+        (json!({"orderIdPrefix": ""}), vec![4, 3, 2, 1]),
+        (json!({"orderIdPrefix": "00000000-0000"}), vec![4, 3, 2, 1]),
+        (json!({"orderIdPrefix": order_id(2)}), vec![2]),
+        (json!({"orderIdPrefix": "FF"}), vec![]),
+        (json!({"sku": "TEA-1"}), vec![4, 3, 2, 1]),
+        (json!({"sku": "CUP-2"}), vec![4, 3]),
+        (json!({"sku": "CUP"}), vec![]),
+        (json!({"sku": "{}"}), vec![]),
+        (json!({"sku": "CUP-1", "customerIdPrefix": "c-0", "status": ["CONFIRMED"]}), vec![2]),
     ];
     for (filter, expected) in cases {
         let expected: Vec<_> = expected.into_iter().map(order_id).collect();
         assert_eq!(keys(&api, query, filter.clone()).await, expected, "{filter}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_id_can_begin_with_is_refused_in_words() {
+    let api = Api::start().await;
+    let query = "query ($filter: OrderFilter) { orders(filter: $filter) { edges { cursor } } }";
+    for prefix in ["TEA", "0000-", "00000000000000000", "'", "\0", "00000000-0000-0000-0000-0000000000011"] {
+        let (code, message) = api.error(query, json!({"filter": {"orderIdPrefix": prefix}})).await;
+        assert_eq!(code, "BAD_USER_INPUT");
+        assert!(message.starts_with("orderIdPrefix must be what a UUID begins with"), "{message}");
     }
 }
 

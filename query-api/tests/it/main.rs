@@ -19,6 +19,7 @@ mod live;
 mod min_position;
 mod projections;
 mod socket;
+mod sorting;
 
 mod http;
 mod page;

@@ -28,7 +28,7 @@ async fn some_orders(api: &mut Api) -> Vec<String> {
 }
 
 /// Pages through everything in both directions, with pages of `size`, and checks keys and ends of every page.
-async fn page_through(api: &Api, query: &str, expected: &[String], size: usize) {
+pub(crate) async fn page_through(api: &Api, query: &str, expected: &[String], size: usize) {
     let keys = |page: &Value| -> Vec<String> {
         let edges = page["edges"].as_array().expect("edges").iter();
         edges.map(|edge| edge["node"]["key"].as_str().expect("a key").to_owned()).collect()
@@ -135,8 +135,8 @@ async fn page_arguments_that_make_no_sense_are_refused_with_the_limit_in_words()
         (json!({"last": 101}), "last must be 0 to 100, not 101"),
         (json!({"first": -1}), "first must be 0 to 100, not -1"),
         (json!({"first": 1, "last": 1}), "first and last cannot be combined: ask for one of them"),
-        (json!({"after": "nonsense"}), "after is not a cursor of this connection"),
-        (json!({"before": ""}), "before is not a cursor of this connection"),
+        (json!({"after": "nonsense"}), "after is not a cursor of this connection in this order"),
+        (json!({"before": ""}), "before is not a cursor of this connection in this order"),
     ];
     for query in [ORDERS, STOCK_ITEMS, AUDIT_TRAIL] {
         for (arguments, message) in &cases {

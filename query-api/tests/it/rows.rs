@@ -88,8 +88,8 @@ pub(crate) fn eventful(number: u128) -> OrderView {
 pub(crate) async fn insert_order(connection: &mut PgConnection, view: &OrderView) {
     sqlx::query(
         "INSERT INTO contrail.orders (view_id, version, payload, status, payment_status, customer_id, placed_at, updated_at,
-                                      position, total_minor, currency)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                                      position, total_minor, currency, skus)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&view.order_id)
     .bind(i64::try_from(view.version).expect("a small version"))
@@ -102,6 +102,7 @@ pub(crate) async fn insert_order(connection: &mut PgConnection, view: &OrderView
     .bind(i64::try_from(view.position).expect("a small position"))
     .bind(view.total.minor_units)
     .bind(view.total.currency.code())
+    .bind(view.skus())
     .execute(connection)
     .await
     .expect("a row of an order");

@@ -187,6 +187,14 @@ impl OrderView {
     pub fn notification(&self, id: &str) -> Option<&NotificationView> {
         self.notifications.iter().find(|notification| notification.id == id)
     }
+
+    /// The SKUs of its lines, each once, sorted.
+    pub fn skus(&self) -> Vec<&str> {
+        let mut skus: Vec<_> = self.lines.iter().map(|line| &*line.sku).collect();
+        skus.sort_unstable();
+        skus.dedup();
+        skus
+    }
 }
 
 impl OrderView {

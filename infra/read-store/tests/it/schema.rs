@@ -6,9 +6,9 @@ use read_store::{
     pool::{self, PoolSettings},
     projections::{self, ProjectionName, ProjectionState},
     schema,
-    views::{OrderView, StockView},
+    views::{LineView, OrderView, StockView},
 };
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 const SETTINGS: PoolSettings = PoolSettings { application_name: "test", connections_max: 4, statement_timeout_ms: 10_000 };
 
@@ -111,11 +111,13 @@ async fn postgres_es_serves_orders_by_id() {
     let database = testing::database();
     let pool = migrated(&database).await;
     let order = OrderView { order_id: "o-1".to_owned(), version: 3, ..OrderView::default() };
-    sqlx::query("INSERT INTO contrail.orders VALUES ('o-1', 3, $1, 'PLACED', 'NONE', 'c-1', now(), now(), 9, 2500, 'EUR')")
-        .bind(sqlx::types::Json(&order))
-        .execute(&pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "INSERT INTO contrail.orders VALUES ('o-1', 3, $1, 'PLACED', 'NONE', 'c-1', now(), now(), 9, 2500, 'EUR', '{TEA-1}')",
+    )
+    .bind(sqlx::types::Json(&order))
+    .execute(&pool)
+    .await
+    .unwrap();
 
     let repository = PostgresViewRepository::<OrderView, Order>::new(schema::ORDERS, pool.clone());
     assert_eq!(repository.load("o-1").await.unwrap().as_ref(), Some(&order));
@@ -143,4 +145,30 @@ async fn postgres_es_serves_stock_by_sku() {
     let loaded = repository.load("TEA-1").await.unwrap().unwrap();
     assert_eq!(loaded, stock);
     assert_eq!(loaded.available(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_of_an_older_schema_can_be_found_by_what_they_hold() {
+    let database = testing::database();
+    let options = pool::connect_options(database.url(), SETTINGS).unwrap().options([("search_path", schema::SCHEMA)]);
+    let mut connection = PgConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql("CREATE SCHEMA contrail").execute(&mut connection).await.unwrap();
+    let mut older = sqlx::migrate!("./migrations");
+    older.migrations.to_mut().retain(|migration| migration.version < 4);
+    older.run_direct(&mut connection).await.unwrap();
+    let line = |sku: &str| LineView { sku: sku.to_owned(), quantity: 1, unit_price_minor: 1 };
+    for (id, lines) in [("o-1", vec![line("TEA-2"), line("CUP-1"), line("TEA-2")]), ("o-2", vec![])] {
+        let order = OrderView { lines, ..OrderView::default() };
+        sqlx::query("INSERT INTO contrail.orders VALUES ($1, 3, $2, 'PLACED', 'NONE', 'c-1', now(), now(), 9, 2500, 'EUR')")
+            .bind(id)
+            .bind(sqlx::types::Json(&order))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+
+    migrate(database.url()).await;
+    let skus: Vec<Vec<String>> =
+        sqlx::query_scalar("SELECT skus FROM contrail.orders ORDER BY view_id").fetch_all(&mut connection).await.unwrap();
+    assert_eq!(skus, [vec!["CUP-1".to_owned(), "TEA-2".to_owned()], vec![]]);
 }
