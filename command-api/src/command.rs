@@ -12,9 +12,10 @@ use domain::{
     order::{Order, OrderStatus},
     stock::{Stock, StockLevel},
 };
-use event_store::{EventContext, Executed, JetStreamEventStore, Loaded};
+use event_store::{EventContext, Executed, JetStreamEventStore, Loaded, STREAM};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
+use telemetry::trace::Span;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -250,7 +251,8 @@ impl<B: CommandBody> Command<B> {
         mut decide: impl FnMut(&Loaded<A>, Request) -> Result<Vec<A::Event>, Problem>,
     ) -> Result<Outcome<A>, Problem> {
         let request = Request { id: self.key.request_id(A::TYPE, id), digest: self.digest.clone() };
-        let context = self.event_context(&request, now);
+        let sending = Span::send(STREAM, Some(self.context.trace));
+        let context = self.event_context(&request, now, &sending);
         let decide = |loaded: &Loaded<A>| {
             // Before anything else: also what was answered before is not for everybody.
             loaded.aggregate.check_caller(&self.caller, B::ACTION)?;
@@ -265,7 +267,17 @@ impl<B: CommandBody> Command<B> {
             Expectation::Begins => store.execute_new(id, &context, decide).await,
             Expectation::Exists => store.execute(id, &context, decide).await,
         };
-        let executed = executed.map_err(crate::log::execute_problem)?;
+        let executed = match executed {
+            Ok(executed) if executed.appended > 0 => {
+                drop(sending);
+                executed
+            }
+            // Nothing came into the log.
+            other => {
+                sending.discard();
+                other.map_err(crate::log::execute_problem)?
+            }
+        };
         if executed.appended == 0 && executed.aggregate.look_up(&request) == RequestMemory::Repeated {
             return self.first_answer(store, id, &request, &executed).await;
         }
@@ -304,7 +316,7 @@ impl<B: CommandBody> Command<B> {
         Ok(Outcome { answered: aggregate.answered(), version, position, replayed: true })
     }
 
-    fn event_context(&self, request: &Request, now: OffsetDateTime) -> EventContext {
+    fn event_context(&self, request: &Request, now: OffsetDateTime, sending: &Span) -> EventContext {
         // An event that begins its aggregate is found again as the first one. Any other is found again by its id.
         let event_id: Uuid = if B::BEGINS_AGGREGATE { new_id() } else { request.id };
         EventContext {
@@ -313,7 +325,7 @@ impl<B: CommandBody> Command<B> {
             correlation_id: self.context.correlation_id.clone().unwrap_or_else(|| event_id.to_string()),
             causation_id: None,
             actor: Some(self.caller.actor()),
-            traceparent: Some(self.context.trace.traceparent().to_owned()),
+            traceparent: sending.traceparent(),
             time: now,
         }
     }

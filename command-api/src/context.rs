@@ -4,10 +4,11 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, request::Parts},
 };
+use telemetry::trace::{TRACEPARENT, TraceContext};
 use uuid::Uuid;
 
 use crate::{
-    headers::{TRACEPARENT, X_CORRELATION_ID, X_REQUEST_ID},
+    headers::{X_CORRELATION_ID, X_REQUEST_ID},
     limits::REQUEST_ID_CHARS_MAX,
     problem::Problem,
 };
@@ -29,7 +30,7 @@ impl RequestContext {
         Self {
             request_id: name(headers, X_REQUEST_ID).unwrap_or_else(|| new_id().to_string()),
             correlation_id: name(headers, X_CORRELATION_ID),
-            trace: TraceContext::read(headers).unwrap_or_else(TraceContext::new),
+            trace: trace(headers).unwrap_or_default(),
         }
     }
 }
@@ -40,6 +41,11 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::read(&parts.headers)))
     }
+}
+
+/// The operation at the client that the request is part of, if it says so.
+pub(crate) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    TraceContext::parse(only(headers, TRACEPARENT)?)
 }
 
 /// The one value of this header if it is 1 to [`REQUEST_ID_CHARS_MAX`] visible ASCII characters.
@@ -59,57 +65,6 @@ fn only<'a>(headers: &'a HeaderMap, header: &str) -> Option<&'a str> {
     values.next().is_none().then_some(value)
 }
 
-/// A position in a distributed trace, as W3C Trace Context's `traceparent` has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TraceContext {
-    traceparent: String,
-}
-
-impl TraceContext {
-    /// The root of a new trace, not sampled.
-    fn new() -> Self {
-        // The last 62 bits of a UUID v7 are random, and its variant bits keep them from being all zero.
-        let (trace_id, parent) = (new_id(), new_id());
-        let parent_id: String = parent.simple().to_string()[16..].to_owned();
-        Self { traceparent: format!("00-{}-{parent_id}-00", trace_id.simple()) }
-    }
-
-    fn read(headers: &HeaderMap) -> Option<Self> {
-        Self::parse(only(headers, TRACEPARENT)?)
-    }
-
-    /// Section 3.2 of the recommendation: four fields of lower-case hex. A later version may have more; we speak version 00.
-    fn parse(text: &str) -> Option<Self> {
-        let mut fields = text.trim_matches([' ', '\t']).split('-');
-        let version = fields.next().filter(|field| is_hex(field, 2) && *field != "ff")?;
-        let trace_id = fields.next().filter(|field| is_hex(field, 32) && !is_zero(field))?;
-        let parent_id = fields.next().filter(|field| is_hex(field, 16) && !is_zero(field))?;
-        let flags = fields.next().filter(|field| is_hex(field, 2))?;
-        if version == "00" && fields.next().is_some() {
-            return None;
-        }
-        Some(Self { traceparent: format!("00-{trace_id}-{parent_id}-{flags}") })
-    }
-
-    /// The header's value.
-    pub(crate) fn traceparent(&self) -> &str {
-        &self.traceparent
-    }
-
-    /// 32 hex digits.
-    pub(crate) fn trace_id(&self) -> &str {
-        &self.traceparent[3..35]
-    }
-}
-
-fn is_hex(field: &str, length: usize) -> bool {
-    field.len() == length && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn is_zero(field: &str) -> bool {
-    field.bytes().all(|byte| byte == b'0')
-}
-
 #[expect(clippy::disallowed_methods, reason = "the edge where a request that nobody named gets its ids")]
 pub(crate) fn new_id() -> Uuid {
     Uuid::now_v7()
@@ -118,44 +73,6 @@ pub(crate) fn new_id() -> Uuid {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-    #[test]
-    fn a_good_traceparent_is_taken_over() {
-        let trace = TraceContext::parse(GOOD).unwrap();
-        assert_eq!(trace.traceparent(), GOOD);
-        assert_eq!(trace.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-    }
-
-    #[test]
-    fn a_later_version_may_have_more_fields() {
-        let trace = TraceContext::parse(&format!("cc{}-what-the-future-brings", &GOOD[2..])).unwrap();
-        assert_eq!(trace.traceparent(), GOOD);
-    }
-
-    #[test]
-    fn a_bad_traceparent_is_not() {
-        for bad in [
-            "",
-            "00",
-            &GOOD.to_uppercase(),
-            &format!("{GOOD}-more"),
-            &GOOD.replace("00-4bf", "ff-4bf"),
-            &GOOD.replace("4bf92f3577b34da6a3ce929d0e0e4736", "00000000000000000000000000000000"),
-            &GOOD.replace("00f067aa0ba902b7", "0000000000000000"),
-            &GOOD.replace("-01", "-1"),
-        ] {
-            assert_eq!(TraceContext::parse(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_new_trace_is_well_formed_and_its_own() {
-        let (one, other) = (TraceContext::new(), TraceContext::new());
-        assert_eq!(TraceContext::parse(one.traceparent()), Some(one.clone()));
-        assert_ne!(one, other);
-    }
 
     #[test]
     fn a_name_that_is_not_good_is_replaced() {

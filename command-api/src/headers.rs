@@ -8,5 +8,3 @@ pub(crate) const IDEMPOTENT_REPLAYED: &str = "Idempotent-Replayed";
 pub(crate) const X_REQUEST_ID: &str = "X-Request-Id";
 /// The client's name of a whole story.
 pub(crate) const X_CORRELATION_ID: &str = "X-Correlation-Id";
-/// W3C Trace Context.
-pub(crate) const TRACEPARENT: &str = "traceparent";

@@ -10,7 +10,7 @@ use command_api::{
     settings::{Arguments, Settings, Task},
 };
 use event_store::JetStreamEventStore;
-use telemetry::{drain::Drain, exit::Exit, health::Health, http, logs, memory, metrics::Metrics};
+use telemetry::{drain::Drain, exit::Exit, health::Health, http, logs, memory, metrics::Metrics, trace};
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -46,6 +46,7 @@ async fn main() -> Exit {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let (health, metrics, drain) = (Health::new(SERVICE), Metrics::new(SERVICE), Drain::on_signals());
     health.drain_with(&drain);
+    let flush = trace::start(SERVICE, settings.traces, &metrics);
 
     let listener = TcpListener::bind(settings.listen_addr).await;
     let listener = listener.with_context(|| format!("listen on {}", settings.listen_addr))?;
@@ -57,5 +58,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     door.tell_refusals(&metrics);
     let router = api::router(store, door, health, metrics, drain.clone(), &Limits::default());
     http::serve_and_linger(listener, router, drain, settings.drain_linger).await.context("serve HTTP")?;
-    watch.await.context("watch the log")
+    let watched = watch.await.context("watch the log");
+    flush.finish().await;
+    watched
 }

@@ -10,11 +10,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
-use telemetry::metrics::Metrics;
+use telemetry::{
+    metrics::Metrics,
+    trace::{self, Span},
+};
 use tracing::{Instrument as _, debug, info_span};
 
 use crate::{
-    context::RequestContext,
+    context::{self, RequestContext},
     headers::X_REQUEST_ID,
     limits::{HEADER_BYTES_MAX, URI_BYTES_MAX},
     problem::{Code, Problem},
@@ -54,28 +57,41 @@ impl RequestMetrics {
 /// The outermost layer. After it every answer has `X-Request-Id` and `Cache-Control: no-store`, and every error is a problem.
 pub(crate) async fn observe(State(metrics): State<RequestMetrics>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let context = RequestContext::read(request.headers());
+    let mut traced = Span::server("request", context::trace(request.headers()));
+    let mut context = RequestContext::read(request.headers());
+    context.trace = traced.context().unwrap_or(context.trace);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let span = info_span!("request", request_id = context.request_id, trace_id = context.trace.trace_id());
+    let span = info_span!("request", request_id = context.request_id);
     request.extensions_mut().insert(context.clone());
 
     let mut response = match refuse_oversized(&request) {
         Some(problem) => problem.into_response(),
-        None => next.run(request).instrument(span.clone()).await,
+        None => trace::within(Some(context.trace), next.run(request).instrument(span.clone())).await,
     };
 
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        problem.render(context.trace.trace_id(), &mut response);
+        problem.render(&context.trace.trace_id(), &mut response);
     }
     let headers = response.headers_mut();
     let request_id = HeaderValue::from_str(&context.request_id).expect("visible ASCII is a header value");
     headers.insert(X_REQUEST_ID, request_id);
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    span.in_scope(|| {
-        let status = response.status().as_u16();
+    let status = response.status().as_u16();
+    if traced.is_recorded() {
+        traced.rename(format_args!("{method} {route}"));
+        traced.set("http.request.method", method_label(&method));
+        traced.set("http.route", route.clone());
+        traced.set("http.response.status_code", i64::from(status));
+        traced.set("contrail.request_id", context.request_id.clone());
+        if response.status().is_server_error() {
+            traced.fail(status);
+        }
+    }
+    let logging = async {
         debug!(route, %method, status, duration_ms = started.elapsed().as_millis(), "{method} {route} was answered {status}");
-    });
+    };
+    trace::within(Some(context.trace), logging.instrument(span)).await;
     metrics.record(route, &method, &response, started);
     response
 }

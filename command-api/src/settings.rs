@@ -5,7 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use auth::{AuthFlags, AuthSettings};
 use clap::{Parser, Subcommand};
 use event_store::CACHE_BYTES;
-use telemetry::settings::{DRAIN_LINGER_DEFAULT, Mistakes, SettingsError, drain_linger, listen_addr, mebibytes, nats_url};
+use telemetry::{
+    settings::{DRAIN_LINGER_DEFAULT, Mistakes, SettingsError, drain_linger, listen_addr, mebibytes, nats_url},
+    trace::settings::{TraceFlags, TraceSettings},
+};
 
 /// The command API of Contrail: HTTP in, events out.
 #[derive(Debug, Parser)]
@@ -25,6 +28,8 @@ pub struct Arguments {
     /// After SIGTERM: go on answering for so many milliseconds, 10000 at most, until balancers know [default: 1000]
     #[arg(long, env = "DRAIN_LINGER_MS")]
     drain_linger_ms: Option<String>,
+    #[command(flatten)]
+    traces: TraceFlags,
     #[command(subcommand)]
     task: Option<Task>,
 }
@@ -49,6 +54,8 @@ pub struct Settings {
     pub aggregate_cache_bytes: usize,
     /// See [`telemetry::http::serve_and_linger`].
     pub drain_linger: Duration,
+    /// Where traces go, if they are recorded.
+    pub traces: Option<TraceSettings>,
 }
 
 impl Arguments {
@@ -65,6 +72,7 @@ impl Arguments {
         let cache_bytes = mistakes.optional("AGGREGATE_CACHE_MIB", self.aggregate_cache_mib, CACHE_BYTES, mebibytes);
         let drain_linger = mistakes.optional("DRAIN_LINGER_MS", self.drain_linger_ms, DRAIN_LINGER_DEFAULT, drain_linger);
         let auth = self.auth.check(listen_addr, &mut mistakes);
+        let traces = self.traces.check(&mut mistakes);
         mistakes.finish()?;
         Ok(Settings {
             nats_url: nats_url.expect("finish() refuses a missing setting"),
@@ -72,6 +80,7 @@ impl Arguments {
             auth,
             aggregate_cache_bytes: cache_bytes,
             drain_linger,
+            traces,
         })
     }
 }

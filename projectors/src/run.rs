@@ -25,6 +25,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 pub async fn run(settings: RunSettings, drain: Drain) -> Result<(), Failure> {
     let (health, metrics) = (Health::new(SERVICE), Metrics::new(SERVICE));
     health.drain_with(&drain);
+    let flush = telemetry::trace::start(SERVICE, settings.traces, &metrics);
     let listener =
         TcpListener::bind(settings.listen_addr).await.map_err(Failure::other(format!("listen on {}", settings.listen_addr)))?;
     let operations = telemetry::http::operations(health.clone(), metrics.clone());
@@ -43,6 +44,7 @@ pub async fn run(settings: RunSettings, drain: Drain) -> Result<(), Failure> {
         finished?;
     }
     pool.close().await;
+    flush.finish().await;
     let served = server.await.map_err(Failure::other("serve /health, /ready and /metrics"))?;
     served.map_err(Failure::other("serve /health, /ready and /metrics"))
 }

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 use read_store::pool::PoolSettings;
 use sqlx::{PgPool, postgres::PgConnectOptions};
-use telemetry::settings::{self, Mistakes, SettingsError};
+use telemetry::{
+    settings::{self, Mistakes, SettingsError},
+    trace::settings::{TraceFlags, TraceSettings},
+};
 
 use crate::audit::key::Signer;
 
@@ -103,6 +106,8 @@ pub struct RunArgs {
     /// Where /health, /ready and /metrics are served, as host:port
     #[arg(long, env = "LISTEN_ADDR")]
     listen_addr: Option<String>,
+    #[command(flatten)]
+    traces: TraceFlags,
 }
 
 /// What `run` needs, checked.
@@ -116,6 +121,8 @@ pub struct RunSettings {
     pub signer: Signer,
     /// Where to listen.
     pub listen_addr: SocketAddr,
+    /// Where traces go, if they are recorded.
+    pub traces: Option<TraceSettings>,
 }
 
 impl RunArgs {
@@ -126,8 +133,10 @@ impl RunArgs {
         let database = self.database.required(POOL, &mut mistakes);
         let listen_addr = mistakes.required("LISTEN_ADDR", self.listen_addr, settings::listen_addr);
         let signer = self.key.required(&mut mistakes);
+        let traces = self.traces.check(&mut mistakes);
         mistakes.finish()?;
         Ok(RunSettings {
+            traces,
             nats_url: nats_url.expect(CHECKED),
             database: database.expect(CHECKED),
             signer: signer.expect(CHECKED),

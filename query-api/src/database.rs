@@ -7,6 +7,8 @@ use read_store::pool::{BY_INDEX, PoolSettings, UrlError, connect_options, is_awa
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection as _, PgPool};
 
+use telemetry::trace::{self, Kind, Span};
+
 use crate::error::QueryError;
 use crate::limits::{CONNECTION_WAIT, STATEMENT_DEADLINE};
 
@@ -79,14 +81,24 @@ impl Database {
     where
         F: Future<Output = Result<T, sqlx::Error>>,
     {
-        match statement(self.pool.clone()).await {
+        let mut span = statement_span();
+        let result = match statement(self.pool.clone()).await {
             Err(error) if is_lost(&error) => {
                 self.lost.note();
-                Ok(statement(self.pool.clone()).await?)
+                statement(self.pool.clone()).await
             }
-            result => Ok(result?),
+            result => result,
+        };
+        if let Err(error) = &result {
+            span.fail(error);
         }
+        Ok(result?)
     }
+}
+
+/// The span of a statement that the current operation waits for, also where it shares that with others.
+pub fn statement_span() -> Span {
+    Span::after(Kind::Client, "SELECT", trace::current()).with("db.system.name", "postgresql").with("db.operation.name", "SELECT")
 }
 
 /// True if the connection broke, rather than that none could be had.

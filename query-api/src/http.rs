@@ -22,6 +22,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY};
 use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use futures::{Stream, StreamExt as _};
@@ -100,6 +101,7 @@ pub fn router(schema: Schema, door: Door, policy: Policy, metrics: QueryMetrics,
         .route("/graphql", any(graphql))
         .route("/graphql/ws", any(socket::upgrade))
         .with_state(service)
+        .layer(middleware::from_fn(telemetry::http::traced))
         .fallback(no_such_route);
     routes.layer(CatchPanicLayer::custom(|_| {
         // The panic itself is logged by the panic hook.

@@ -52,6 +52,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let health = Health::new(SERVICE);
     health.drain_with(&drain);
     let metrics = Metrics::new(SERVICE);
+    let flush = telemetry::trace::start(SERVICE, settings.traces, &metrics);
 
     let database = Database::open(&settings.database_url, settings.database_connections)?;
     // A connection of its own, so that a busy pool neither delays the positions nor makes the process look unready.
@@ -71,7 +72,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     let listen_addr = settings.listen_addr;
     let listener = TcpListener::bind(listen_addr).await.with_context(|| format!("listen on {listen_addr}"))?;
-    telemetry::http::serve_and_linger(listener, router, drain, settings.drain_linger).await.context("serve HTTP")
+    let served = telemetry::http::serve_and_linger(listener, router, drain, settings.drain_linger).await.context("serve HTTP");
+    flush.finish().await;
+    served
 }
 
 fn print_schema() -> Exit {

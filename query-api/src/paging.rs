@@ -28,6 +28,7 @@ impl Direction {
     }
 
     /// The other way.
+    #[must_use]
     pub fn opposite(self) -> Self {
         match self {
             Self::Forwards => Self::Backwards,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use auth::{AuthFlags, AuthSettings};
 use telemetry::settings::{self, Mistakes, SettingsError};
+use telemetry::trace::settings::{TraceFlags, TraceSettings};
 
 use crate::http::Policy;
 use crate::limits::{MIN_POSITION_WAIT_MS_DEFAULT, MIN_POSITION_WAIT_MS_MAX};
@@ -59,6 +60,8 @@ pub struct Flags {
     /// After SIGTERM: go on answering for so many milliseconds, 10000 at most, until balancers know [default: 1000]
     #[arg(long, env = "DRAIN_LINGER_MS")]
     pub drain_linger_ms: Option<String>,
+    #[command(flatten)]
+    pub traces: TraceFlags,
 }
 
 /// Settings that are complete and consistent.
@@ -78,6 +81,8 @@ pub struct Settings {
     pub database_connections: u32,
     /// See [`telemetry::http::serve_and_linger`].
     pub drain_linger: Duration,
+    /// Where traces go, if they are recorded.
+    pub traces: Option<TraceSettings>,
 }
 
 impl Flags {
@@ -100,6 +105,7 @@ impl Flags {
             });
         let drain_linger =
             mistakes.optional("DRAIN_LINGER_MS", self.drain_linger_ms, settings::DRAIN_LINGER_DEFAULT, settings::drain_linger);
+        let traces = self.traces.check(&mut mistakes);
         mistakes.finish()?;
         let present = "finish() refuses a missing setting";
         Ok(Settings {
@@ -110,6 +116,7 @@ impl Flags {
             policy: Policy { operations, introspection },
             database_connections,
             drain_linger,
+            traces,
         })
     }
 }

@@ -23,6 +23,7 @@ pub mod reconcile;
 mod causation;
 mod clock;
 mod metrics;
+mod outgoing;
 
 pub mod settings;
 

@@ -168,6 +168,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let health = Health::new("reactors");
     health.drain_with(&drain);
     let metrics = Metrics::new("reactors");
+    let flush = telemetry::trace::start("reactors", settings.traces.clone(), &metrics);
     let reactor_metrics = ReactorMetrics::register(&metrics);
     let listener = TcpListener::bind(settings.listen_addr).await.context("listen on LISTEN_ADDR")?;
     let store = JetStreamEventStore::connect(&settings.nats_url, "reactors").await?;
@@ -226,6 +227,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     if let Err(reason) = store.check().await {
         tracing::debug!("the last acknowledgements may be lost: {reason}");
     }
+    flush.finish().await;
     Ok(())
 }
 

@@ -12,9 +12,13 @@ use std::{
 };
 
 use domain::{envelope::StoredEvent, order::Order};
-use event_store::{Beginning, JetStreamEventStore, LoadError, Sharing, WorkItem, WorkQueue, WorkQueueOptions, WorkSource};
+use event_store::{Beginning, JetStreamEventStore, LoadError, STREAM, Sharing, WorkItem, WorkQueue, WorkQueueOptions, WorkSource};
 use futures::{FutureExt, future::select_all};
-use telemetry::{drain::Drain, health::Health};
+use telemetry::{
+    drain::Drain,
+    health::Health,
+    trace::{self, Span},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
@@ -360,7 +364,7 @@ impl<R: Reactor> Shared<R> {
         let mut tries = self.handed_back.take(item.position);
         loop {
             tries.count += 1;
-            let outcome = self.handle_with_progress(&item, &event, News::of(&item, &event, tries.count)).await;
+            let outcome = self.traced(&item, &event, News::of(&item, &event, tries.count)).await;
             match outcome {
                 Ok(()) => {
                     metrics.count(R::NAME, "done", 1);
@@ -411,6 +415,19 @@ impl<R: Reactor> Shared<R> {
                 }
             }
         }
+    }
+
+    /// One try, as an operation of the trace that the event is of.
+    async fn traced(&self, item: &WorkItem, event: &StoredEvent, news: News) -> Result<(), Failure> {
+        let mut span = Span::process(STREAM, R::NAME, event.metadata.traceparent.as_deref())
+            .with_display("messaging.message.id", event.metadata.event_id)
+            .with_display("contrail.event.type", &event.metadata.event_type)
+            .with_display("contrail.event.position", item.position);
+        let outcome = trace::within(span.context(), self.handle_with_progress(item, event, news)).await;
+        if let Err(failure) = &outcome {
+            span.fail(chain(failure).join(": "));
+        }
+        outcome
     }
 
     async fn handle_with_progress(&self, item: &WorkItem, event: &StoredEvent, news: News) -> Result<(), Failure> {

@@ -5,7 +5,10 @@ use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Args;
 use event_store::CACHE_BYTES;
 use lettre::message::Mailbox;
-use telemetry::settings::{self, Mistakes, SettingsError};
+use telemetry::{
+    settings::{self, Mistakes, SettingsError},
+    trace::settings::{TraceFlags, TraceSettings},
+};
 
 use crate::{
     allocator,
@@ -70,6 +73,9 @@ pub struct RunArgs {
     /// MiB that the cache of aggregates may take [default: 64]
     #[arg(long, env = "AGGREGATE_CACHE_MIB")]
     pub aggregate_cache_mib: Option<String>,
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: TraceFlags,
 }
 
 /// The same, checked.
@@ -99,6 +105,8 @@ pub struct Settings {
     pub retry_budget: RetryBudget,
     /// Memory that the cache of aggregates may take.
     pub aggregate_cache_bytes: usize,
+    /// Where traces go, if they are recorded.
+    pub traces: Option<TraceSettings>,
 }
 
 /// Where mail goes.
@@ -209,6 +217,7 @@ impl RunArgs {
             mistakes.optional("RETRY_BUDGET_S", self.retry_budget_s, budget.time.as_secs(), settings::number::<u64>);
         let aggregate_cache_bytes =
             mistakes.optional("AGGREGATE_CACHE_MIB", self.aggregate_cache_mib, CACHE_BYTES, settings::mebibytes);
+        let traces = self.traces.check(&mut mistakes);
         match (nats_url, listen_addr, stripe_api_base, stripe_api_key, postbox, mail_from) {
             (Some(nats_url), Some(listen_addr), Some(stripe_api_base), Some(stripe_api_key), Some(postbox), Some(mail_from)) => {
                 mistakes.finish()?;
@@ -226,6 +235,7 @@ impl RunArgs {
                     charge_checks,
                     retry_budget: RetryBudget { failures: retry_budget_failures, time: Duration::from_secs(retry_budget_s) },
                     aggregate_cache_bytes,
+                    traces,
                 })
             }
             _ => Err(mistakes.finish().expect_err("a setting that is not there was listed as a mistake")),

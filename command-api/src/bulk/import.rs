@@ -167,7 +167,7 @@ impl Import {
         }
         if let Some(problem) = end.problem() {
             let line = if let End::NotReading { line } = end { line } else { next_line };
-            last.send(chunk(&BulkResult::new(line, Err(problem), self.context.trace.trace_id())));
+            last.send(chunk(&BulkResult::new(line, Err(problem), &self.context.trace.trace_id())));
         }
         let (lines, duration_ms) = (self.counts.values().sum::<u64>(), started.elapsed().as_millis());
         info!(lines, statuses = ?self.counts, end = ?end, duration_ms, "an import of {lines} lines ended: {:?}", self.counts);
@@ -239,7 +239,7 @@ impl Import {
         {
             self.turns.remove(&key);
         }
-        let result = BulkResult::new(line, outcome, self.context.trace.trace_id());
+        let result = BulkResult::new(line, outcome, &self.context.trace.trace_id());
         *self.counts.entry(result.status).or_default() += 1;
         self.api.bulk.lines.get_or_create(&[("status", result.status.to_string())]).inc();
         match timeout(self.api.bulk.idle, self.results.send(chunk(&result))).await {

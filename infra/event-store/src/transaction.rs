@@ -13,6 +13,7 @@ use async_nats::Subject;
 use bytes::Bytes;
 use cqrs_es::Aggregate;
 use domain::{EventPayload, envelope::Metadata};
+use telemetry::trace::{self, TraceContext};
 use time::OffsetDateTime;
 use uuid::{Builder, Uuid};
 
@@ -67,6 +68,8 @@ pub(crate) struct PreparedEvent {
     /// The subject's expected last position; set on the first event of each subject, as JetStream asks of a batch.
     pub(crate) expected: Option<u64>,
     pub(crate) payload: Bytes,
+    /// The trace that it belongs to, on the first event of each aggregate, if that is recorded.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 impl Transaction {
@@ -86,6 +89,7 @@ impl Transaction {
     {
         let subject = Subject::from(wire::subject(A::TYPE, id));
         let subject_hash = hash_of(&subject);
+        let trace = context.traceparent.as_deref().filter(|_| trace::is_on()).and_then(TraceContext::parse);
         for (event, version) in events.iter().zip(expected.version + 1..) {
             let is_first = version == expected.version + 1;
             let event_id = context.event_id.filter(|_| is_first).unwrap_or_else(new_id);
@@ -108,6 +112,7 @@ impl Transaction {
                 event_id,
                 expected: is_first.then_some(expected.position),
                 payload: metadata.to_json_with(event).into(),
+                trace: trace.filter(|_| is_first),
             });
         }
     }

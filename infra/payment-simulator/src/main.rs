@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use axum::middleware;
 use clap::Parser;
 use payment_simulator::Simulator;
 use telemetry::{
@@ -10,6 +11,7 @@ use telemetry::{
     health::Health,
     metrics::Metrics,
     settings::{self, Mistakes},
+    trace::settings::TraceFlags,
 };
 use tokio::net::TcpListener;
 use tracing::{error, info};
@@ -31,6 +33,9 @@ struct Args {
     /// it they live as long as the process.
     #[arg(long, env = "LEDGER_FILE", value_name = "FILE")]
     ledger_file: Option<String>,
+
+    #[command(flatten)]
+    traces: TraceFlags,
 }
 
 #[tokio::main]
@@ -43,6 +48,7 @@ async fn main() -> Exit {
     let listen_addr = mistakes.required("LISTEN_ADDR", args.listen_addr, settings::listen_addr);
     let ledger_file: Option<PathBuf> =
         mistakes.optional("LEDGER_FILE", args.ledger_file, None, |value| settings::path(value).map(Some));
+    let traces = args.traces.check(&mut mistakes);
     if let Err(mistakes) = mistakes.finish() {
         eprintln!("{mistakes}");
         return Exit::Usage;
@@ -53,6 +59,7 @@ async fn main() -> Exit {
     let health = Health::new(SERVICE);
     health.drain_with(&drain);
     let metrics = Metrics::new(SERVICE);
+    let flush = telemetry::trace::start(SERVICE, traces, &metrics);
 
     let simulator = match Simulator::open(ledger_file.as_deref()) {
         Ok(simulator) => simulator,
@@ -66,11 +73,13 @@ async fn main() -> Exit {
 
     let served = match TcpListener::bind(listen_addr).await {
         Ok(listener) => {
-            let router = simulator.router().merge(telemetry::http::operations(health, metrics));
+            let router = simulator.router().layer(middleware::from_fn(telemetry::http::traced));
+            let router = router.merge(telemetry::http::operations(health, metrics));
             telemetry::http::serve(listener, router, drain).await
         }
         Err(cause) => Err(cause),
     };
+    flush.finish().await;
     match served {
         Ok(()) => {
             info!("drained");

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{
         HeaderMap, HeaderValue, StatusCode, Version,
         header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE},
@@ -22,6 +22,7 @@ use crate::{
     drain::{DRAIN_DEADLINE, Drain},
     health::Health,
     metrics::Metrics,
+    trace::{self, Span, TRACEPARENT, TraceContext},
 };
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,6 +39,25 @@ pub fn operations(health: Health, metrics: Metrics) -> Router {
         .route("/ready", get(ready))
         .with_state(health)
         .merge(Router::new().route("/metrics", get(scrape)).with_state(metrics))
+}
+
+/// A layer that records each request as an operation of the trace that its `traceparent` names, or of a new one, by the conventions for HTTP
+/// servers.
+pub async fn traced(request: Request, next: Next) -> Response {
+    let parent = request.headers().get(TRACEPARENT).and_then(|value| TraceContext::parse(value.to_str().ok()?));
+    let mut span = Span::server("request", parent);
+    if span.is_recorded() {
+        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
+        span.rename(format_args!("{} {route}", request.method()));
+        span.set("http.request.method", request.method().to_string());
+        span.set("http.route", route);
+    }
+    let response = trace::within(span.context(), next.run(request)).await;
+    span.set("http.response.status_code", i64::from(response.status().as_u16()));
+    if response.status().is_server_error() {
+        span.fail(response.status());
+    }
+    response
 }
 
 /// Serves until the drain starts, then stops accepting, lets the requests in flight finish and returns.

@@ -30,12 +30,14 @@
 //! }
 //! ```
 //!
-//! This crate knows nothing about orders, NATS or Postgres, and no part of it talks to another host.
+//! This crate knows nothing about orders, NATS or Postgres, and no part of it talks to another host but to the collector of traces.
 
 pub mod output;
 pub mod settings;
 
 pub mod logs;
+
+pub mod trace;
 
 pub mod memory;
 pub mod metrics;

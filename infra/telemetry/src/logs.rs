@@ -1,7 +1,8 @@
 //! Logs: one JSON object per line on stderr, or readable lines when stderr is a terminal.
 //!
 //! A JSON line has `timestamp`, `level`, `service`, `target` and `message`, and beside them every field of the event
-//! and of the spans around it (the inner one wins). stdout stays free for a command's data.
+//! and of the spans around it (the inner one wins), and `trace_id` and `span_id` of the operation that it is part of
+//! ([`trace::within`]). stdout stays free for a command's data.
 
 use std::{error::Error, fmt, io::IsTerminal};
 
@@ -20,6 +21,8 @@ use tracing_subscriber::{
     },
     registry::{LookupSpan, Scope},
 };
+
+use crate::trace;
 
 /// The filter when `RUST_LOG` is not set.
 const DEFAULT_FILTER: &str = "info";
@@ -81,6 +84,10 @@ where
             {
                 fields.extend(own);
             }
+        }
+        if let Some(context) = trace::current() {
+            fields.insert("trace_id".to_owned(), context.trace_id().into());
+            fields.insert("span_id".to_owned(), context.span_id().into());
         }
         let mut visitor = Collect { fields };
         event.record(&mut visitor);
@@ -225,6 +232,15 @@ mod tests {
         assert_eq!(line["type"], true);
         let timestamp = line["timestamp"].as_str().expect("a timestamp");
         assert!(timestamp.ends_with('Z') && timestamp.contains('T'), "{timestamp}");
+    }
+
+    #[tokio::test]
+    async fn what_is_logged_within_an_operation_bears_its_trace() {
+        let context = trace::TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let line = trace::within(context, async { logged(|| info!("charged")) }).await.remove(0);
+        assert_eq!(line["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(line["span_id"], "00f067aa0ba902b7");
+        assert_eq!(logged(|| info!("idle"))[0].get("trace_id"), None);
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod batch;
 
 mod projector;
 
+mod traced;
+
 use std::time::Duration;
 
 use event_store::JetStreamEventStore;

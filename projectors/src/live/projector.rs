@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::{
     BATCH_EVENTS_MAX, Dependencies, REST_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, TICK_INTERVAL,
     batch::{self, Outcome},
+    traced,
 };
 use crate::{
     checkpoints,
@@ -138,7 +139,10 @@ impl<M: ReadModel> Projector<M> {
                 None => batch::apply(&mut self.model, pool, self.position, messages, self.head).await,
             };
             match outcome {
-                Ok(Outcome::Applied(folded)) => return Ok(self.applied(folded, started.elapsed())),
+                Ok(Outcome::Applied(folded)) => {
+                    traced::applied(M::NAME.as_str(), &messages[..folded.messages], started.elapsed());
+                    return Ok(self.applied(folded, started.elapsed()));
+                }
                 Ok(Outcome::Moved { position }) => {
                     info!(projection = %M::NAME, position, "{} was moved to position {position} by another", M::NAME);
                     self.position = position;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::OrderRow;
-use crate::database::Database;
+use crate::database::{Database, statement_span};
 use crate::error::QueryError;
 
 /// Statements at the same time. A second one keeps Postgres busy while the rows of the first are decoded.
@@ -44,6 +44,7 @@ impl OrdersById {
 
     /// The order of that id, by a statement that begins after this is called; `None` if there is no such order.
     pub async fn get(&self, order_id: String) -> Result<Option<OrderRow>, QueryError> {
+        let _waited_for = statement_span();
         let (answer, answered) = oneshot::channel();
         // Whoever serves them lives as long as somebody can ask.
         let gone = || QueryError::internal("the reader of orders has stopped");

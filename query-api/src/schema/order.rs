@@ -16,6 +16,7 @@ use super::audit::AuditEvent;
 use super::money::Money;
 use super::scalars::{Position, int};
 use super::{Listed, Sources, node};
+use crate::database::statement_span;
 use crate::error::QueryError;
 use crate::paging::{Page, PageArguments, Sorted};
 use crate::reads::{self, AuditKey, AuditRow, Ends, Histories, HistoryOf, OrderConditions, OrderRow, Slice};
@@ -179,7 +180,9 @@ impl Order {
             rows: i64::try_from(page.rows).expect("a page has at most 100 rows") + 1,
         };
         let histories = ctx.data_unchecked::<DataLoader<Histories>>();
+        let waited_for = statement_span();
         let mut rows = histories.load_one(wanted).await?.unwrap_or_default();
+        drop(waited_for);
         let has_next = rows.len() > page.rows;
         rows.truncate(page.rows);
         let has_previous = match page.after {
@@ -256,7 +259,7 @@ impl OrderFilter {
             payment_status: self.payment_status.map(Into::into),
             customer_id: self.customer_id,
             customer_id_prefix: self.customer_id_prefix,
-            order_id_prefix: self.order_id_prefix.map(beginning_of_uuid).transpose()?,
+            order_id_prefix: self.order_id_prefix.as_deref().map(beginning_of_uuid).transpose()?,
             sku: self.sku,
             visible_of: visible_of.map(str::to_owned),
             placed_after: self.placed_after,
@@ -266,7 +269,7 @@ impl OrderFilter {
 }
 
 /// The text as it stands in an id.
-fn beginning_of_uuid(text: String) -> Result<String, QueryError> {
+fn beginning_of_uuid(text: &str) -> Result<String, QueryError> {
     const PATTERN: &[u8] = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
     let fits = |(byte, pattern): (u8, &u8)| if *pattern == b'-' { byte == b'-' } else { byte.is_ascii_hexdigit() };
     if text.len() <= PATTERN.len() && text.bytes().zip(PATTERN).all(fits) {
@@ -339,7 +342,7 @@ mod tests {
             ("-", None),
             ("é", None),
         ] {
-            assert_eq!(beginning_of_uuid(text.to_owned()).ok().as_deref(), begins, "{text}");
+            assert_eq!(beginning_of_uuid(text).ok().as_deref(), begins, "{text}");
         }
     }
 }

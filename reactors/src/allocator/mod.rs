@@ -23,7 +23,10 @@ use event_store::{
     AppendError, Appended, Beginning, HAND_BACK_PAUSE, JetStreamEventStore, LoadError, Loaded, Sharing, WorkItem, WorkQueueOptions,
     WorkSource,
 };
-use telemetry::drain::Drain;
+use telemetry::{
+    drain::Drain,
+    trace::{Kind, Span},
+};
 use tokio::task::JoinHandle;
 
 use self::{
@@ -130,6 +133,7 @@ struct Committing {
     plan: Arc<Plan>,
     answer: JoinHandle<Result<Appended, AppendError>>,
     outcome: Option<Result<Appended, AppendError>>,
+    _span: Span,
 }
 
 impl Committing {
@@ -195,6 +199,7 @@ impl Allocator {
         // The next transaction says what it expects of the stocks in positions, which the last one's answer brings.
         if !self.conclude().await {
             // What was decided rests on what did not happen.
+            decided.into_iter().for_each(Plan::forget);
             return self.put_back(batch);
         }
         let decided = match decided {
@@ -213,6 +218,9 @@ impl Allocator {
     }
 
     fn send(&mut self, batch: Vec<Task>, plan: Plan) {
+        let span = Span::of_many(Kind::Internal, "allocate", batch.iter().filter_map(|task| task.span.context()))
+            .with("messaging.batch.message_count", i64::try_from(batch.len()).unwrap_or(i64::MAX))
+            .with_display("contrail.allocation", &plan);
         let (store, transaction, plan) = (self.store.clone(), plan.transaction(&self.stocks), Arc::new(plan));
         self.stocks.anticipate(&plan);
         let answer = tokio::spawn({
@@ -224,7 +232,7 @@ impl Allocator {
                 Ok(appended)
             }
         });
-        self.committing = Some(Committing { batch, plan, answer, outcome: None });
+        self.committing = Some(Committing { batch, plan, answer, outcome: None, _span: span });
     }
 
     /// Waits for what is being committed and carries that to its end, whatever it takes. Returns false if it did not go the way that
@@ -242,6 +250,7 @@ impl Allocator {
             Some(Err(error)) => Obstacle::of_append(&error),
             None => Obstacle::Conflict,
         };
+        Arc::into_inner(plan).into_iter().for_each(Plan::forget);
         let mut pause = RETRY_PAUSE;
         if let Some(rest) = self.overcome(obstacle, batch, &mut pause).await {
             self.finish(rest, pause).await;
@@ -264,7 +273,10 @@ impl Allocator {
                         remember(&self.store, &plan, appended);
                         return self.done(batch, &plan).await;
                     }
-                    Err(error) => Obstacle::of_append(&error),
+                    Err(error) => {
+                        plan.forget();
+                        Obstacle::of_append(&error)
+                    }
                 },
                 Err(obstacle) => obstacle,
             };
@@ -365,7 +377,7 @@ impl Allocator {
                 return Ok(plan);
             }
             looked_at.extend(doubtful);
-            plan = self.plan(batch)?;
+            std::mem::replace(&mut plan, self.plan(batch)?).forget();
         }
     }
 

@@ -8,11 +8,11 @@ use std::{
 use domain::{
     OrderId, Sku,
     allocation::{self, WaitingOrder},
-    envelope::Metadata,
     order::{self, Order, OrderCommand, OrderEvent, OrderStatus},
     stock::{self, Stock, StockCommand, StockEvent},
 };
 use event_store::{EventContext, Expected, Loaded, TRANSACTION_EVENTS_MAX, Transaction};
+use telemetry::trace::Span;
 use time::OffsetDateTime;
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     task::{Task, TaskKind},
 };
 use crate::{
-    causation::{Identity, caused_by},
+    causation::{Identity, caused_within},
     dead_letters::chain,
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct StockChange {
     pub(crate) sku: Sku,
     pub(crate) events: Vec<StockEvent>,
     context: EventContext,
+    /// Ends with the plan.
+    sending: Span,
     /// Where in the transaction its last event is.
     pub(crate) last_index: usize,
 }
@@ -53,6 +55,8 @@ pub(crate) struct OrderChange {
     pub(crate) events: Vec<OrderEvent>,
     /// Where in the transaction its last event is.
     pub(crate) last_index: usize,
+    /// Ends with the plan.
+    sending: Span,
 }
 
 impl fmt::Display for Plan {
@@ -117,6 +121,14 @@ impl Plan {
         }
         transaction.extend(self.orders.clone());
         transaction
+    }
+}
+
+impl Plan {
+    /// Nothing of it came into the log.
+    pub(crate) fn forget(self) {
+        let stocks = self.stock_changes.into_iter().map(|change| change.sending);
+        stocks.chain(self.order_changes.into_iter().map(|change| change.sending)).for_each(Span::discard);
     }
 }
 
@@ -226,11 +238,13 @@ impl<'a> Draft<'a> {
         let Some(task) = task else { return Ok(()) };
         let poisoned = |error: order::OrderError| Obstacle::Poisoned { order_id: task.order_id, error_chain: chain(&error) };
         let events = order::decide(&task.order.aggregate, command).map_err(poisoned)?;
-        let context = caused_by(&task.cause, &IDENTITY, self.now);
+        let (context, sending) = caused_within(task.span.context(), &task.cause, &IDENTITY, self.now);
         self.orders.push::<Order>(&task.order_id.to_string(), task.expected(), &events, &context);
-        if !events.is_empty() {
+        if events.is_empty() {
+            sending.discard();
+        } else {
             let (order_id, order, last_index) = (task.order_id, task.order.clone(), self.orders.len() - 1);
-            self.order_changes.push(OrderChange { order_id, order, events, last_index });
+            self.order_changes.push(OrderChange { order_id, order, events, last_index, sending });
         }
         Ok(())
     }
@@ -238,18 +252,18 @@ impl<'a> Draft<'a> {
     fn finish(self) -> Plan {
         let Self { batch, stocks: _, changed, orders, mut order_changes, doubtful, now, reserved, rejected } = self;
         // One event serves many orders; it belongs to the story of the first of them that needs the SKU.
-        let mut causes: HashMap<&Sku, &Metadata> = HashMap::new();
+        let mut causes: HashMap<&Sku, &Task> = HashMap::new();
         for task in batch.iter().rev() {
             let placement = task.order.aggregate.placement.iter();
-            causes.extend(placement.flat_map(|placement| &placement.lines).map(|line| (&line.sku, &task.cause)));
+            causes.extend(placement.flat_map(|placement| &placement.lines).map(|line| (&line.sku, task)));
         }
         let mut stock_changes = Vec::with_capacity(changed.len());
         let mut stock_events = 0;
         for (sku, (_, events)) in changed {
             let cause = causes.get(&sku).expect("a SKU is changed for a task that needs it");
-            let context = caused_by(cause, &IDENTITY, now);
+            let (context, sending) = caused_within(cause.span.context(), &cause.cause, &IDENTITY, now);
             stock_events += events.len();
-            stock_changes.push(StockChange { sku, events, context, last_index: stock_events - 1 });
+            stock_changes.push(StockChange { sku, events, context, sending, last_index: stock_events - 1 });
         }
         for change in &mut order_changes {
             change.last_index += stock_events;

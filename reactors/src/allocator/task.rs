@@ -5,13 +5,18 @@ use domain::{
     envelope::Metadata,
     order::{Order, OrderEvent, OrderStatus},
 };
-use event_store::{Expected, Loaded, WorkItem};
+use event_store::{Expected, Loaded, STREAM, WorkItem};
 
+use telemetry::trace::Span;
+
+use super::NAME;
 use crate::dead_letters::chain;
 
 pub(crate) struct Task {
     pub(crate) item: WorkItem,
     pub(crate) cause: Metadata,
+    /// Ends when the event has come to its end here.
+    pub(crate) span: Span,
     pub(crate) order_id: OrderId,
     pub(crate) kind: TaskKind,
     /// The order as it was loaded, or as the event alone tells.
@@ -81,7 +86,11 @@ impl Task {
             TaskKind::Ship => matches!(order.aggregate.status, Some(OrderStatus::Shipped | OrderStatus::Delivered)),
         };
         let must_load = may_have_moved || order.version < event.metadata.version || !is_as_told;
-        Reading::Task(Box::new(Self { item, cause: event.metadata, order_id, kind, order, must_load, must_check: false }))
+        let span = Span::process(STREAM, NAME, event.metadata.traceparent.as_deref())
+            .with_display("messaging.message.id", event.metadata.event_id)
+            .with_display("contrail.event.type", &event.metadata.event_type)
+            .with_display("contrail.event.position", item.position);
+        Reading::Task(Box::new(Self { item, cause: event.metadata, span, order_id, kind, order, must_load, must_check: false }))
     }
 
     pub(crate) fn expected(&self) -> Expected {

@@ -60,7 +60,7 @@ impl Reactor for Deadlines {
         if now < reserved.payment_due_at {
             return Err(Failure::not_tried(NotDue));
         }
-        let context = caused_by(&event.metadata, &IDENTITY, now);
+        let (context, _sending) = caused_by(&event.metadata, &IDENTITY, now);
         let decide = |loaded: &Loaded<Order>| order::decide(&loaded.aggregate, settlement::cancel_unpaid(now));
         match self.store.execute(&event.metadata.aggregate_id, &context, decide).await {
             // Shipped, rejected, never placed: whatever it is, nothing is left to be called off.

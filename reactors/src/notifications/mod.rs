@@ -17,7 +17,10 @@ use domain::{
     order::Order,
 };
 use event_store::{ExecuteError, JetStreamEventStore, Loaded, WorkSource};
-use telemetry::drain::Drain;
+use telemetry::{
+    drain::Drain,
+    trace::{self, Kind, Span},
+};
 use tokio::sync::Semaphore;
 
 pub use self::{
@@ -115,7 +118,12 @@ impl Reactor for Notifications {
             turn = self.turns.acquire() => turn.expect("the semaphore is never closed"),
         };
         let call = self.breaker.admit().await.map_err(Failure::not_tried)?;
+        let mut sending = Span::after(Kind::Client, "send mail", trace::current()).with("contrail.notification.channel", EMAIL);
         let sent = self.mailer.send(&message).await;
+        if let Err(error) = &sent {
+            sending.fail(error);
+        }
+        drop(sending);
         drop(turn);
         match &sent {
             Err(error) if error.is_of_the_postbox() => call.failed(None),
@@ -174,7 +182,7 @@ async fn record(
     cause: &Metadata,
     command: NotificationCommand,
 ) -> Result<(), Failure> {
-    let context = caused_by(cause, &IDENTITY, clock::now());
+    let (context, _sending) = caused_by(cause, &IDENTITY, clock::now());
     let decide = |loaded: &Loaded<Notification>| notification::decide(&loaded.aggregate, command.clone());
     match store.execute_new(&id.to_string(), &context, decide).await {
         Ok(_) | Err(ExecuteError::Rejected(_)) => Ok(()),

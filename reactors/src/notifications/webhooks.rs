@@ -16,11 +16,12 @@ use event_store::{Beginning, JetStreamEventStore, Loaded, WorkSource};
 use reqwest::{Client, StatusCode, Url, header::RETRY_AFTER, redirect};
 use ring::hmac;
 use serde_json::json;
+use telemetry::trace;
 
 use super::{Due, SOURCE, due, outcome, record, topic};
 use crate::{
     breaker::{Breaker, Limits},
-    clock,
+    clock, outgoing,
     reactor::{Failure, News, Reactor, Surroundings},
 };
 
@@ -176,8 +177,12 @@ impl Webhooks {
             .header("webhook-signature", self.secrets.sign(&id, timestamp, body))
             .body(body.to_owned());
         // The URL may hold a secret.
-        let response = request.send().await.map_err(|error| WebhookError::Network(error.without_url()))?;
+        let network = |error: reqwest::Error| WebhookError::Network(error.without_url());
+        let mut request = request.build().map_err(network)?;
+        let mut span = outgoing::span(&mut request, trace::current());
+        let response = self.client.execute(request).await.map_err(network).inspect_err(|error| span.fail(error))?;
         let status = response.status();
+        span.set("http.response.status_code", i64::from(status.as_u16()));
         if status.is_success() {
             return Ok(());
         }

@@ -100,7 +100,8 @@ impl Reactor for Payments {
         let Ok(order_id) = cause.aggregate_id.parse::<OrderId>() else { return Ok(()) };
         let command = RecordGivingUp { position, reason: error_chain.join(": "), given_up_at: now };
         let decide = |loaded: &Loaded<Payment>| payment::decide(&loaded.aggregate, PaymentCommand::RecordGivingUp(command.clone()));
-        match self.store.execute(&order_id.to_string(), &caused_by(cause, &IDENTITY, now), decide).await {
+        let (context, _sending) = caused_by(cause, &IDENTITY, now);
+        match self.store.execute(&order_id.to_string(), &context, decide).await {
             // A payment that cannot be read is what was given up on; the dead letter says so.
             Ok(_) | Err(ExecuteError::Rejected(_) | ExecuteError::Load(LoadError::Decode { .. } | LoadError::Version { .. })) => {
                 Ok(())
@@ -257,7 +258,8 @@ impl Payments {
                 Outcome { order: None, payment: Some(PaymentCommand::RecordRefund(command)) }
             }
         };
-        self.record(standing, outcome, &caused_by(&event.metadata, &IDENTITY, clock::now())).await
+        let (context, _sending) = caused_by(&event.metadata, &IDENTITY, clock::now());
+        self.record(standing, outcome, &context).await
     }
 
     /// Sees to it that `event`, with which an order was called off, is handled again at the next time to look for its charge.

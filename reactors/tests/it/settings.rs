@@ -1,6 +1,7 @@
 //! Settings are refused as a whole, with every mistake listed.
 
 use reactors::settings::{PostboxSettings, REACTORS, RunArgs};
+use telemetry::trace::settings::TraceFlags;
 
 /// Of the specification's example.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -24,6 +25,7 @@ fn right() -> RunArgs {
         retry_budget_failures: None,
         retry_budget_s: None,
         aggregate_cache_mib: None,
+        traces: TraceFlags::default(),
     }
 }
 
@@ -67,6 +69,7 @@ fn what_is_missing_is_all_listed() {
         retry_budget_failures: None,
         retry_budget_s: None,
         aggregate_cache_mib: None,
+        traces: TraceFlags::default(),
     };
     let names = ["NATS_URL", "LISTEN_ADDR", "STRIPE_API_BASE", "STRIPE_API_KEY", "MAIL_DIR", "MAIL_FROM"];
     assert_eq!(mistakes(nothing), names.map(|name| format!("{name}: missing")));

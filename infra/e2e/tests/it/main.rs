@@ -24,6 +24,7 @@ mod rolling_restart;
 mod start;
 mod subscriptions;
 mod tour;
+mod traces;
 
 mod cloudevents;
 mod interop;

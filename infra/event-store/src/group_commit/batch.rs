@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
+use telemetry::trace::{Kind, Span};
 use tokio::time::Instant;
 
 use super::{Appender, REPEAT_PAUSE, REPEAT_PAUSE_MAX, member::Waiting, outcome};
-use crate::publish::{Found, Outcome};
+use crate::{
+    publish::{Found, Outcome},
+    wire,
+};
 
 /// Batches with the same members that may be refused before these are sent one by one.
 const REFUSALS_MAX: u32 = 3;
+
+/// What sending a batch is called in traces.
+const BATCH_SPAN: &str = "send batch EVENTS";
 
 /// Whose aggregates are looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +53,20 @@ impl Appender {
             let events: Vec<_> = members.iter().flat_map(|waiting| &waiting.member.events).collect();
             let is_measured = self.queue().is_batch_alone();
             let (count, sent) = (events.len(), Instant::now());
-            match self.connection.publish(&events).await {
+            let mut span = Span::of_many(Kind::Producer, BATCH_SPAN, events.iter().filter_map(|event| event.trace))
+                .with("messaging.system", "nats")
+                .with("messaging.destination.name", wire::STREAM)
+                .with("messaging.operation.type", "send")
+                .with("messaging.batch.message_count", i64::try_from(count).unwrap_or(i64::MAX));
+            let outcome = self.connection.publish(&events).await;
+            match &outcome {
+                Outcome::Appended { .. } => {}
+                Outcome::Conflict { .. } => span.fail("conflict"),
+                Outcome::Refused { .. } => span.fail("refused"),
+                Outcome::Lost => span.fail("the answer was lost"),
+            }
+            drop(span);
+            match outcome {
                 Outcome::Appended { last_position } => {
                     if is_measured {
                         self.queue().costs.batch_answered(count, sent, Instant::now());

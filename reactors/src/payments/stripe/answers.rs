@@ -8,7 +8,10 @@ use reqwest::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
+use telemetry::trace;
+
 use super::super::gateway::{ChargeOutcome, GatewayError, Trouble};
+use crate::outgoing;
 
 /// The longest pause that we let the gateway ask for, in seconds.
 const RETRY_AFTER_MAX_S: u64 = 300;
@@ -110,6 +113,22 @@ pub(super) struct ErrorAnswer {
 }
 
 pub(super) async fn send<T: DeserializeOwned>(operation: &'static str, request: RequestBuilder) -> Result<T, Failed> {
+    let (client, request) = request.build_split();
+    let mut request = request.map_err(|error| Failed::Trouble(Trouble::Network(error.without_url())))?;
+    let mut span = outgoing::span(&mut request, trace::current()).with("contrail.operation", operation);
+    let answer = answer(operation, RequestBuilder::from_parts(client, request)).await;
+    match &answer {
+        Ok(_) => span.set("http.response.status_code", i64::from(StatusCode::OK.as_u16())),
+        Err(Failed::Answer(answer)) => {
+            span.set("http.response.status_code", i64::from(answer.status.as_u16()));
+            span.fail(answer.status);
+        }
+        Err(Failed::Trouble(trouble)) => span.fail(trouble),
+    }
+    answer
+}
+
+async fn answer<T: DeserializeOwned>(operation: &'static str, request: RequestBuilder) -> Result<T, Failed> {
     // The URL may hold ids or, from a careless setting, a password.
     let network = |error: reqwest::Error| Failed::Trouble(Trouble::Network(error.without_url()));
     let response = request.send().await.map_err(network)?;

@@ -14,6 +14,7 @@ fn member(subjects: &[u64], expected: u64, bytes: usize) -> Member {
         event_id: Uuid::nil(),
         expected: Some(expected),
         payload: Bytes::from(vec![b'x'; bytes]),
+        trace: None,
     };
     let (events, now): (Vec<_>, _) = (subjects.iter().map(event).collect(), Instant::now());
     Member { bytes: bytes * events.len(), events, came: now, deadline: now, unsure: false, _slots: None }
