@@ -50,10 +50,10 @@ pub struct NatsOptions {
     pub passwords: Option<BTreeMap<&'static str, String>>,
 }
 
-/// Who may do what, see `infra/nats/users.conf`. The first may do everything.
+/// Who there is, see `infra/nats/users.conf`; what each may do is in `permissions.conf` beside it. The first may do everything.
 pub const USERS: [&str; 4] = [ADMIN, "command-api", "reactors", "projectors"];
 const ADMIN: &str = "admin";
-const USERS_TEMPLATE: &str = include_str!("../../nats/users.conf");
+const USERS_TEMPLATE: &str = concat!(include_str!("../../nats/permissions.conf"), "\n", include_str!("../../nats/users.conf"));
 
 /// Settings of the Go runtime, where the caller's own environment has none.
 fn collector_settings() -> Vec<(String, String)> {
