@@ -50,7 +50,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     let listener = TcpListener::bind(settings.listen_addr).await;
     let listener = listener.with_context(|| format!("listen on {}", settings.listen_addr))?;
-    let store = JetStreamEventStore::connect(&settings.nats_url, SERVICE).await?;
+    let store = JetStreamEventStore::connect(&settings.nats, SERVICE).await?;
     let store = store.with_cache_bytes(settings.aggregate_cache_bytes);
     let watch = tokio::spawn(readiness::watch(store.clone(), health.component("nats"), drain.clone()));
 

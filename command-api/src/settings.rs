@@ -4,9 +4,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use auth::{AuthFlags, AuthSettings};
 use clap::{Parser, Subcommand};
-use event_store::CACHE_BYTES;
+use event_store::{CACHE_BYTES, NatsAccess, NatsArgs};
 use telemetry::{
-    settings::{DRAIN_LINGER_DEFAULT, Mistakes, SettingsError, drain_linger, listen_addr, mebibytes, nats_url},
+    settings::{DRAIN_LINGER_DEFAULT, Mistakes, SettingsError, drain_linger, listen_addr, mebibytes},
     trace::settings::{TraceFlags, TraceSettings},
 };
 
@@ -14,9 +14,8 @@ use telemetry::{
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Arguments {
-    /// NATS server(s) that hold the log, for example nats://127.0.0.1:4222
-    #[arg(long, env = "NATS_URL", hide_env_values = true)]
-    nats_url: Option<String>,
+    #[command(flatten)]
+    nats: NatsArgs,
     /// host:port to listen on
     #[arg(long, env = "LISTEN_ADDR")]
     listen_addr: Option<String>,
@@ -45,7 +44,7 @@ pub enum Task {
 #[derive(Debug)]
 pub struct Settings {
     /// Where the log is.
-    pub nats_url: String,
+    pub nats: NatsAccess,
     /// Where to listen.
     pub listen_addr: SocketAddr,
     /// How callers are checked.
@@ -67,7 +66,7 @@ impl Arguments {
     /// Checks everything, and lists everything that is wrong.
     pub fn settings(self) -> Result<Settings, SettingsError> {
         let mut mistakes = Mistakes::new();
-        let nats_url = mistakes.required("NATS_URL", self.nats_url, nats_url);
+        let nats = self.nats.required(&mut mistakes);
         let listen_addr = mistakes.required("LISTEN_ADDR", self.listen_addr, listen_addr);
         let cache_bytes = mistakes.optional("AGGREGATE_CACHE_MIB", self.aggregate_cache_mib, CACHE_BYTES, mebibytes);
         let drain_linger = mistakes.optional("DRAIN_LINGER_MS", self.drain_linger_ms, DRAIN_LINGER_DEFAULT, drain_linger);
@@ -75,7 +74,7 @@ impl Arguments {
         let traces = self.traces.check(&mut mistakes);
         mistakes.finish()?;
         Ok(Settings {
-            nats_url: nats_url.expect("finish() refuses a missing setting"),
+            nats: nats.expect("finish() refuses a missing setting"),
             listen_addr: listen_addr.expect("finish() refuses a missing setting"),
             auth,
             aggregate_cache_bytes: cache_bytes,

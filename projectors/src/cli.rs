@@ -13,7 +13,7 @@ use projectors::{
     },
     migrate,
     replay::Purpose,
-    settings::{BULK_POOL, Database, DatabaseArgs, KeyArgs, NatsArgs, POOL, RunArgs},
+    settings::{BULK_POOL, Database, DatabaseArgs, KeyArgs, NatsAccess, NatsArgs, POOL, RunArgs},
 };
 use read_store::{pool::PoolSettings, projections::ProjectionName};
 use telemetry::{
@@ -77,7 +77,7 @@ pub(crate) struct StatusArgs {
 }
 
 impl StatusArgs {
-    pub(crate) fn check(self) -> Result<(Database, Option<String>), SettingsError> {
+    pub(crate) fn check(self) -> Result<(Database, Option<NatsAccess>), SettingsError> {
         let mut mistakes = Mistakes::new();
         let database = self.database.required(POOL, &mut mistakes);
         let nats_url = self.nats.optional(&mut mistakes);
@@ -134,7 +134,7 @@ impl ReplayArgs {
         database(self.database, BULK_POOL)
     }
 
-    pub(crate) fn check(self) -> Result<(String, Database), SettingsError> {
+    pub(crate) fn check(self) -> Result<(NatsAccess, Database), SettingsError> {
         log_and_database(self.nats, self.database)
     }
 }
@@ -181,7 +181,7 @@ pub(crate) struct MigrateArgs {
 }
 
 pub(crate) struct MigrateSettings {
-    pub(crate) nats_url: String,
+    pub(crate) nats_url: NatsAccess,
     pub(crate) database: Database,
     pub(crate) replicas: usize,
     pub(crate) reader: Option<String>,
@@ -319,7 +319,7 @@ pub(crate) struct VerifyArgs {
 
 impl VerifyArgs {
     /// A file needs neither.
-    pub(crate) fn check_live(self) -> Result<(String, Database), SettingsError> {
+    pub(crate) fn check_live(self) -> Result<(NatsAccess, Database), SettingsError> {
         log_and_database(self.nats, self.database)
     }
 }
@@ -390,7 +390,7 @@ fn database(args: DatabaseArgs, limits: PoolSettings) -> Result<Database, Settin
 }
 
 /// The log's address, and the database for commands that move much.
-fn log_and_database(nats: NatsArgs, database: DatabaseArgs) -> Result<(String, Database), SettingsError> {
+fn log_and_database(nats: NatsArgs, database: DatabaseArgs) -> Result<(NatsAccess, Database), SettingsError> {
     let mut mistakes = Mistakes::new();
     let nats_url = nats.required(&mut mistakes);
     let database = database.required(BULK_POOL, &mut mistakes);

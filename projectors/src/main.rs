@@ -52,7 +52,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Status(args) => {
             let output = args.output;
             let (database, nats_url) = args.check()?;
-            let projections = status::status(&database.pool, nats_url.as_deref()).await?;
+            let projections = status::status(&database.pool, nats_url.as_ref()).await?;
             println!("{}", status::render(&projections, output));
         }
         Command::Replay(args) => return replay(args).await,

@@ -9,7 +9,7 @@ use tracing::info;
 use crate::{
     failure::Failure,
     read_models::chain,
-    settings::{Database, SERVICE},
+    settings::{Database, NatsAccess, SERVICE},
 };
 
 /// How long to wait for NATS and Postgres if the caller does not say, in seconds.
@@ -21,14 +21,14 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 ///
 /// Safe to repeat, and to run twice at once.
 pub async fn migrate(
-    nats_url: &str,
+    nats: &NatsAccess,
     database: &Database,
     replicas: usize,
     reader: Option<&str>,
     wait: Duration,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + wait;
-    let (streams, schema) = tokio::join!(set_up_streams(nats_url, replicas, deadline), migrate_schema(database, reader, deadline));
+    let (streams, schema) = tokio::join!(set_up_streams(nats, replicas, deadline), migrate_schema(database, reader, deadline));
     // Both had their chance; both may have something to say.
     match (streams, schema) {
         (Ok(()), Ok(())) => Ok(()),
@@ -37,8 +37,8 @@ pub async fn migrate(
     }
 }
 
-async fn set_up_streams(nats_url: &str, replicas: usize, deadline: Instant) -> Result<(), Failure> {
-    let store = JetStreamEventStore::connect(nats_url, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
+async fn set_up_streams(nats: &NatsAccess, replicas: usize, deadline: Instant) -> Result<(), Failure> {
+    let store = JetStreamEventStore::connect(nats, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
     let mut last = "NATS does not answer".to_owned();
     loop {
         if store.is_connected() {

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
+pub use event_store::{NatsAccess, NatsArgs};
 use read_store::pool::PoolSettings;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use telemetry::{
@@ -26,26 +27,6 @@ pub const POOL: PoolSettings =
 
 /// Limits of the connections of commands that read or rebuild whole tables.
 pub const BULK_POOL: PoolSettings = PoolSettings { statement_timeout_ms: 0, ..POOL };
-
-/// Where the log is.
-#[derive(Args, Clone, Debug, Default)]
-pub struct NatsArgs {
-    /// The NATS server, for example nats://127.0.0.1:4222
-    #[arg(long, env = "NATS_URL", hide_env_values = true)]
-    nats_url: Option<String>,
-}
-
-impl NatsArgs {
-    /// The URL, or a mistake.
-    pub fn required(self, mistakes: &mut Mistakes) -> Option<String> {
-        mistakes.required("NATS_URL", self.nats_url, settings::nats_url)
-    }
-
-    /// The URL if there is one.
-    pub fn optional(self, mistakes: &mut Mistakes) -> Option<String> {
-        mistakes.optional("NATS_URL", self.nats_url, None, |url| settings::nats_url(url).map(Some))
-    }
-}
 
 /// Where the read models are.
 #[derive(Args, Clone, Debug, Default)]
@@ -114,7 +95,7 @@ pub struct RunArgs {
 #[derive(Clone, Debug)]
 pub struct RunSettings {
     /// The log.
-    pub nats_url: String,
+    pub nats_url: NatsAccess,
     /// The read models.
     pub database: Database,
     /// Signs the audit trail.

@@ -12,7 +12,11 @@ use telemetry::output::Output;
 use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
-use crate::{failure::Failure, settings::SERVICE, skips};
+use crate::{
+    failure::Failure,
+    settings::{NatsAccess, SERVICE},
+    skips,
+};
 
 /// How long the log may take to say how far it is; after that the projectors' own last look counts.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,18 +31,18 @@ pub struct Status {
     pub skipped: u64,
 }
 
-/// Every projection; with `nats_url`, measured against the log as it is now.
-pub async fn status(pool: &PgPool, nats_url: Option<&str>) -> Result<Vec<Status>, Failure> {
-    let all = projections(pool, nats_url).await?;
+/// Every projection; with `nats`, measured against the log as it is now.
+pub async fn status(pool: &PgPool, nats: Option<&NatsAccess>) -> Result<Vec<Status>, Failure> {
+    let all = projections(pool, nats).await?;
     let skips = skips::counts(pool).await.map_err(Failure::postgres("read the skipped events"))?;
     let skipped = |projection: &Projection| skips.get(projection.name.as_str()).copied().unwrap_or_default();
     Ok(all.into_iter().map(|projection| Status { skipped: skipped(&projection), projection }).collect())
 }
 
-async fn projections(pool: &PgPool, nats_url: Option<&str>) -> Result<Vec<Projection>, Failure> {
+async fn projections(pool: &PgPool, nats: Option<&NatsAccess>) -> Result<Vec<Projection>, Failure> {
     let mut all = projections::all(pool).await.map_err(Failure::postgres("read the projections"))?;
-    let Some(nats_url) = nats_url else { return Ok(all) };
-    match tokio::time::timeout(HEAD_TIMEOUT, head(nats_url)).await {
+    let Some(nats) = nats else { return Ok(all) };
+    match tokio::time::timeout(HEAD_TIMEOUT, head(nats)).await {
         Ok(Ok(head)) => all.iter_mut().for_each(|projection| projection.head = head.max(projection.position)),
         Ok(Err(failure)) => return Err(failure),
         Err(_) => warn!("the log does not answer: lag is what the projectors saw last"),
@@ -46,8 +50,8 @@ async fn projections(pool: &PgPool, nats_url: Option<&str>) -> Result<Vec<Projec
     Ok(all)
 }
 
-async fn head(nats_url: &str) -> Result<u64, Failure> {
-    let store = JetStreamEventStore::connect(nats_url, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
+async fn head(nats: &NatsAccess) -> Result<u64, Failure> {
+    let store = JetStreamEventStore::connect(nats, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
     store.wait_until_ready(|_| {}).await;
     store.head().await.map_err(Failure::other("ask the log how far it is"))
 }

@@ -6,6 +6,7 @@ use clap::{
     Args, Parser, Subcommand,
     builder::{NonEmptyStringValueParser, PossibleValuesParser},
 };
+use event_store::{NatsAccess, NatsArgs};
 use reactors::{
     dead_letters::{LetterName, Selection},
     payments::stripe::ApiKey,
@@ -14,7 +15,7 @@ use reactors::{
 };
 use telemetry::{
     output::Output,
-    settings::{self, Mistakes, SettingsError},
+    settings::{Mistakes, SettingsError},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -68,13 +69,13 @@ pub(crate) struct ReconcileSettings {
     pub(crate) scope: Scope,
     pub(crate) stripe_api_base: reqwest::Url,
     pub(crate) stripe_api_key: ApiKey,
-    pub(crate) nats_url: String,
+    pub(crate) nats: NatsAccess,
 }
 
 impl ReconcileArgs {
     pub(crate) fn check(self) -> Result<ReconcileSettings, SettingsError> {
         let mut mistakes = Mistakes::new();
-        let nats_url = mistakes.required("NATS_URL", self.common.nats_url, settings::nats_url);
+        let nats = self.common.nats.required(&mut mistakes);
         let stripe_api_base = mistakes.required("STRIPE_API_BASE", self.stripe_api_base, stripe_api_base);
         let stripe_api_key = mistakes.required("STRIPE_API_KEY", self.stripe_api_key, stripe_api_key);
         mistakes.finish()?;
@@ -83,7 +84,7 @@ impl ReconcileArgs {
             scope: Scope { since: self.since, settle: Duration::from_secs(self.settle_s.into()) },
             stripe_api_base: stripe_api_base.expect(listed),
             stripe_api_key: stripe_api_key.expect(listed),
-            nats_url: nats_url.expect(listed),
+            nats: nats.expect(listed),
         })
     }
 }
@@ -103,21 +104,20 @@ pub(crate) enum LettersCommand {
 /// What every command on dead letters needs
 #[derive(Args)]
 pub(crate) struct CommonArgs {
-    /// The NATS server, for example nats://127.0.0.1:4222
-    #[arg(long, env = "NATS_URL", hide_env_values = true)]
-    nats_url: Option<String>,
+    #[command(flatten)]
+    nats: NatsArgs,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,
 }
 
 impl CommonArgs {
-    /// The URL of the NATS server.
-    pub(crate) fn check(self) -> Result<String, SettingsError> {
+    /// Where the log is.
+    pub(crate) fn check(self) -> Result<NatsAccess, SettingsError> {
         let mut mistakes = Mistakes::new();
-        let nats_url = mistakes.required("NATS_URL", self.nats_url, settings::nats_url);
+        let nats = self.nats.required(&mut mistakes);
         mistakes.finish()?;
-        Ok(nats_url.expect("a missing setting was listed as a mistake"))
+        Ok(nats.expect("a missing setting was listed as a mistake"))
     }
 }
 

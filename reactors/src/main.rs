@@ -6,7 +6,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
-use event_store::{JetStreamEventStore, KeptLetter};
+use event_store::{JetStreamEventStore, KeptLetter, NatsAccess};
 use reactors::{
     Reactor as _, ReactorMetrics, Surroundings,
     allocator::{self, AllocatorOptions},
@@ -78,7 +78,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 
 async fn reconcile(args: ReconcileArgs) -> anyhow::Result<Exit> {
     let (output, fixes, settings) = (args.common.output, args.fix, args.check()?);
-    let store = connect(&settings.nats_url).await?;
+    let store = connect(&settings.nats).await?;
     let gateway = StripeGateway::new(settings.stripe_api_base, settings.stripe_api_key).context("set up the gateway's client")?;
     let mut report = reconcile::reconcile(&store, &gateway, settings.scope).await?;
     if fixes {
@@ -152,8 +152,8 @@ fn print(output: Output, json: impl FnOnce() -> serde_json::Value, text: impl Fn
 }
 
 /// Connects to the log; fails if it is not there within some seconds.
-async fn connect(nats_url: &str) -> anyhow::Result<JetStreamEventStore> {
-    let store = JetStreamEventStore::connect(nats_url, "reactors").await?;
+async fn connect(nats: &NatsAccess) -> anyhow::Result<JetStreamEventStore> {
+    let store = JetStreamEventStore::connect(nats, "reactors").await?;
     let mut reason = String::new();
     let ready = store.wait_until_ready(|waits_for| waits_for.clone_into(&mut reason));
     if tokio::time::timeout(NATS_WAIT, ready).await.is_err() {
@@ -171,7 +171,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let flush = telemetry::trace::start("reactors", settings.traces.clone(), &metrics);
     let reactor_metrics = ReactorMetrics::register(&metrics);
     let listener = TcpListener::bind(settings.listen_addr).await.context("listen on LISTEN_ADDR")?;
-    let store = JetStreamEventStore::connect(&settings.nats_url, "reactors").await?;
+    let store = JetStreamEventStore::connect(&settings.nats, "reactors").await?;
     let store = store.with_cache_bytes(settings.aggregate_cache_bytes);
     metrics.register(|registry| registry.register_collector(Box::new(store.metrics())));
 

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
-use event_store::CACHE_BYTES;
+use event_store::{CACHE_BYTES, NatsAccess, NatsArgs};
 use lettre::message::Mailbox;
 use telemetry::{
     settings::{self, Mistakes, SettingsError},
@@ -28,9 +28,9 @@ pub struct RunArgs {
     /// Run only these reactors, separated by commas; a wrong name lists the right ones
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Where NATS is, for example nats://127.0.0.1:4222
-    #[arg(long, env = "NATS_URL")]
-    pub nats_url: Option<String>,
+    /// Where the log is.
+    #[command(flatten)]
+    pub nats: NatsArgs,
     /// Where to serve /health, /ready and /metrics, for example 127.0.0.1:9103
     #[arg(long, env = "LISTEN_ADDR")]
     pub listen_addr: Option<String>,
@@ -84,7 +84,7 @@ pub struct Settings {
     /// Which reactors to run.
     pub only: Vec<String>,
     /// Where NATS is.
-    pub nats_url: String,
+    pub nats: NatsAccess,
     /// Where to serve health and metrics.
     pub listen_addr: SocketAddr,
     /// The payment gateway.
@@ -182,7 +182,7 @@ impl RunArgs {
             }
         }
         let only = if self.only.is_empty() { REACTORS.iter().map(ToString::to_string).collect() } else { self.only.clone() };
-        let nats_url = mistakes.required("NATS_URL", self.nats_url, settings::nats_url);
+        let nats = self.nats.required(&mut mistakes);
         let listen_addr = mistakes.required("LISTEN_ADDR", self.listen_addr, settings::listen_addr);
         let stripe_api_base = mistakes.required("STRIPE_API_BASE", self.stripe_api_base, stripe_api_base);
         let stripe_api_key = mistakes.required("STRIPE_API_KEY", self.stripe_api_key, stripe_api_key);
@@ -218,13 +218,13 @@ impl RunArgs {
         let aggregate_cache_bytes =
             mistakes.optional("AGGREGATE_CACHE_MIB", self.aggregate_cache_mib, CACHE_BYTES, settings::mebibytes);
         let traces = self.traces.check(&mut mistakes);
-        match (nats_url, listen_addr, stripe_api_base, stripe_api_key, postbox, mail_from) {
-            (Some(nats_url), Some(listen_addr), Some(stripe_api_base), Some(stripe_api_key), Some(postbox), Some(mail_from)) => {
+        match (nats, listen_addr, stripe_api_base, stripe_api_key, postbox, mail_from) {
+            (Some(nats), Some(listen_addr), Some(stripe_api_base), Some(stripe_api_key), Some(postbox), Some(mail_from)) => {
                 mistakes.finish()?;
                 let payment_window = Duration::from_secs(payment_window_s);
                 Ok(Settings {
                     only,
-                    nats_url,
+                    nats,
                     listen_addr,
                     stripe_api_base,
                     stripe_api_key,

@@ -24,6 +24,7 @@ use local_stack::Stack;
 use serde::Serialize;
 
 use crate::eventually::patiently;
+use crate::log_server;
 use crate::settle::settle;
 use crate::shop::Shop;
 use log::LogFold;
@@ -72,7 +73,7 @@ impl Report {
 pub async fn check(stack: &Stack, shop: &Shop) -> anyhow::Result<Report> {
     let info = stack.info();
     let head = settle(info, shop).await?;
-    let store = JetStreamEventStore::connect(&info.nats, "e2e").await.context("connect to NATS")?;
+    let store = JetStreamEventStore::connect(&log_server::access(info)?, "e2e").await.context("connect to NATS")?;
     let mut violations = Violations::default();
     let log = patiently("reading the log", LogFold::read(&store, head, &mut violations)).await?;
 

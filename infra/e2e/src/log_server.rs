@@ -1,13 +1,31 @@
 //! The log's server, asked without the services.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use async_nats::jetstream::{self, stream::ClusterInfo};
-use event_store::STREAM;
+use event_store::{NatsAccess, NatsArgs, STREAM};
 use local_stack::StackInfo;
+use telemetry::settings::Mistakes;
+
+/// Where the stack's log is, as whoever may do everything.
+pub(crate) fn access(info: &StackInfo) -> anyhow::Result<NatsAccess> {
+    let file = |path: &Path| path.display().to_string();
+    let args = NatsArgs {
+        nats_url: Some(info.nats.clone()),
+        nats_nkey_seed_file: info.nats_files.as_ref().map(|files| file(files.seed_of_admin())),
+        nats_ca_file: info.nats_files.as_ref().map(|files| file(&files.authorities)),
+    };
+    let mut mistakes = Mistakes::new();
+    let access = args.required(&mut mistakes);
+    mistakes.finish()?;
+    access.context("a NATS URL")
+}
 
 /// A connection to the stack's NATS, to whichever of its servers is there.
 pub(crate) async fn connect(info: &StackInfo) -> anyhow::Result<jetstream::Context> {
-    let client = event_store::options(&info.nats).connect(event_store::servers(&info.nats)).await.context("connect to NATS")?;
+    let access = access(info)?;
+    let client = access.options().connect(access.servers()).await.context("connect to NATS")?;
     Ok(jetstream::new(client))
 }
 

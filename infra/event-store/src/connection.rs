@@ -7,13 +7,14 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectOptions, Event, ServerAddr,
+    Client, Event,
     connection::State,
     jetstream::{self, context::GetStreamErrorKind},
 };
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    NatsAccess,
     cache::{CACHE_BYTES, Cache},
     echo,
     group_commit::Appender,
@@ -89,39 +90,27 @@ impl Connection {
     }
 }
 
-/// The URLs in a `NATS_URL`, which may be several, separated by commas: those of the servers of one cluster.
-pub fn servers(nats_url: &str) -> Vec<&str> {
-    nats_url.split(',').map(str::trim).collect()
-}
-
-/// How to connect to the servers of a `NATS_URL`: as the user whom it names, which the client does not do by itself.
-pub fn options(nats_url: &str) -> ConnectOptions {
-    let first = servers(nats_url).into_iter().next().and_then(|server| server.parse::<ServerAddr>().ok());
-    match first.as_ref().and_then(|server| Some((server.username()?, server.password()?))) {
-        Some((user, password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
-        None => ConnectOptions::new(),
-    }
-}
-
 /// The address of the server cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("connect to NATS at {url}")]
+#[error("connect to NATS at {addresses}")]
 pub struct ConnectError {
-    url: String,
+    addresses: String,
     #[source]
     source: async_nats::ConnectError,
 }
 
 impl JetStreamEventStore {
-    /// Connects to `nats_url`, one or several separated by commas (see [`servers`]), under `client_name` in the server's connection list; it
+    /// Connects to `nats`, which may be a URL alone (see [`NatsAccess`]), under `client_name` in the server's connection list; it
     /// hears answers below `_INBOX.client_name`.
     ///
     /// Returns at once: a server that is away is waited for in the background. Of several servers, one that hangs is left within some
     /// seconds. Fails only where waiting cannot help, such as for a malformed address.
-    pub async fn connect(nats_url: &str, client_name: &str) -> Result<Self, ConnectError> {
+    pub async fn connect(nats: impl Into<NatsAccess>, client_name: &str) -> Result<Self, ConnectError> {
+        let nats = nats.into();
         let (interrupted, interruptions) = watch::channel(0_u64);
         let connected = interrupted.clone();
-        let client = options(nats_url)
+        let client = nats
+            .options()
             .name(client_name)
             // So that a service may be allowed to hear the answers to its own questions alone.
             .custom_inbox_prefix(format!("_INBOX.{client_name}"))
@@ -151,12 +140,12 @@ impl JetStreamEventStore {
                 }
                 async {}
             })
-            .connect(servers(nats_url))
+            .connect(nats.servers())
             .await
-            .map_err(|source| ConnectError { url: nats_url.to_owned(), source })?;
+            .map_err(|source| ConnectError { addresses: nats.addresses(), source })?;
         let jetstream = jetstream::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
         let mut watching = JoinSet::new();
-        if servers(nats_url).len() > 1 {
+        if nats.servers().len() > 1 {
             watching.spawn(echo::watch(client.clone()));
             watching.spawn(leaders::watch(client.clone(), interrupted));
         }

@@ -13,6 +13,7 @@
 //! What JetStream guarantees and what it does not is written in DESIGN §3 and in `infra/adr/`; the comments here name
 //! the fact that each piece of code rests on.
 
+mod access;
 mod connection;
 mod set_up;
 
@@ -47,9 +48,10 @@ mod cqrs;
 
 mod wire;
 
+pub use access::{NatsAccess, NatsArgs, options, servers};
 pub use append::{AppendError, Appended};
 pub use cache::{CACHE_BYTES, CacheStats};
-pub use connection::{ConnectError, JetStreamEventStore, options, servers};
+pub use connection::{ConnectError, JetStreamEventStore};
 pub use cqrs::{JetStreamContext, METADATA_KEYS};
 pub use dead_letters::{DeadLetter, KeptLetter};
 pub use execute::{ExecuteError, Executed};

@@ -1,5 +1,7 @@
 //! A private nats-server with JetStream.
 
+pub mod production;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -52,7 +54,7 @@ pub struct NatsOptions {
 
 /// Who there is, see `infra/nats/users.conf`; what each may do is in `permissions.conf` beside it. The first may do everything.
 pub const USERS: [&str; 4] = [ADMIN, "command-api", "reactors", "projectors"];
-const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 const USERS_TEMPLATE: &str = concat!(include_str!("../../nats/permissions.conf"), "\n", include_str!("../../nats/users.conf"));
 
 /// Settings of the Go runtime, where the caller's own environment has none.

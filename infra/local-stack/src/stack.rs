@@ -40,6 +40,7 @@ pub use record::{StackRecord, kill_processes, take_down};
 pub use services::{NATS, NATS_CLUSTER, POSTGRES, SERVICES};
 
 use crate::Durability;
+use crate::nats::production::NatsFiles;
 use crate::nats::{self, NatsServer};
 use crate::postgres::PostgresServer;
 use crate::process::{self, Launch, Lifetime, Process};
@@ -76,6 +77,8 @@ pub struct StackOptions {
     pub binaries: Option<PathBuf>,
     /// A NATS server to use instead of starting one.
     pub nats_url: Option<String>,
+    /// What the services need to be let in by it, if that is not in the URL.
+    pub nats_files: Option<NatsFiles>,
     /// A database to use instead of starting Postgres.
     pub database_url: Option<String>,
     /// Settings of services that are other than usual: of which service, the name, the value.
@@ -92,6 +95,7 @@ impl StackOptions {
             replicates: false,
             binaries: None,
             nats_url: None,
+            nats_files: None,
             database_url: None,
             settings: Vec::new(),
         }
@@ -402,7 +406,9 @@ impl Stack {
             }
             (None, given) => given.clone().context("there is neither a Postgres nor a DATABASE_URL")?,
         };
-        Ok(StackInfo::new(&self.ports, nats, database))
+        let mut info = StackInfo::new(&self.ports, nats, database);
+        info.nats_files.clone_from(&self.options.nats_files);
+        Ok(info)
     }
 
     /// Writes down which processes there are, for users and for `down`.
@@ -440,6 +446,7 @@ impl Stack {
         if self.options.replicates && name == "projectors" {
             environment.push(("EVENTS_REPLICAS".to_owned(), NATS_CLUSTER.len().to_string()));
         }
+        environment.extend(self.options.nats_files.iter().flat_map(|files| files.settings_of(name)));
         for (_, setting, value) in self.options.settings.iter().filter(|(service, ..)| *service == name) {
             environment.retain(|(usual, _)| usual != setting);
             environment.push(((*setting).to_owned(), value.clone()));
@@ -491,6 +498,7 @@ impl Stack {
         command.args(arguments).envs(self.environment("projectors")?).current_dir(&self.options.directory);
         // Unlike the service, the set-up step creates streams.
         command.env("NATS_URL", &self.info.nats);
+        command.envs(self.options.nats_files.iter().flat_map(|files| files.settings_of(nats::ADMIN)));
         if self.postgres.is_some() {
             command.env("READER_ROLE", services::READER);
         }

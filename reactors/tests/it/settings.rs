@@ -1,5 +1,6 @@
 //! Settings are refused as a whole, with every mistake listed.
 
+use event_store::NatsArgs;
 use reactors::settings::{PostboxSettings, REACTORS, RunArgs};
 use telemetry::trace::settings::TraceFlags;
 
@@ -10,7 +11,7 @@ fn right() -> RunArgs {
     let some = |text: &str| Some(text.to_owned());
     RunArgs {
         only: Vec::new(),
-        nats_url: some("nats://127.0.0.1:4222"),
+        nats: NatsArgs { nats_url: some("nats://127.0.0.1:4222"), ..NatsArgs::default() },
         listen_addr: some("127.0.0.1:0"),
         stripe_api_base: some("http://127.0.0.1:1/mounted/here"),
         stripe_api_key: some("sk_test_1"),
@@ -54,7 +55,7 @@ fn right_settings_run_every_reactor_unless_told_otherwise() {
 fn what_is_missing_is_all_listed() {
     let nothing = RunArgs {
         only: Vec::new(),
-        nats_url: None,
+        nats: NatsArgs::default(),
         listen_addr: None,
         stripe_api_base: None,
         stripe_api_key: None,
@@ -80,7 +81,7 @@ fn what_is_wrong_is_all_listed_and_never_shown() {
     let some = |text: &str| Some(text.to_owned());
     let wrong = RunArgs {
         only: vec!["payments".to_owned(), "allocators".to_owned()],
-        nats_url: some("http://127.0.0.1:4222"),
+        nats: NatsArgs { nats_url: some("http://127.0.0.1:4222"), ..NatsArgs::default() },
         listen_addr: some("127.0.0.1"),
         stripe_api_base: some("127.0.0.1:1"),
         stripe_api_key: some("sk_live_secret with a space"),

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, stream::Config, stream::StorageType};
 use async_nats::{Client, ConnectOptions};
 use local_stack::nats::USERS;
+use local_stack::nats::production::{ProductionCluster, environment, keys, variable, write_configuration};
 use local_stack::toolchain;
 use nkeys::{KeyPair, KeyPairType};
 
@@ -20,17 +20,6 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// How long something that is refused may go without an answer.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// As the environment calls the key of a user.
-fn variable(prefix: &str, user: &str) -> String {
-    format!("{prefix}_{}", user.to_uppercase().replace('-', "_"))
-}
-
-/// A key of each user, the same in every test and of no use elsewhere.
-fn keys() -> BTreeMap<&'static str, KeyPair> {
-    let key = |(number, user)| (user, KeyPair::new_from_raw(KeyPairType::User, [number; 32]).unwrap());
-    (1..).zip(USERS).map(key).collect()
-}
-
 fn nats_server() -> Command {
     Command::new(toolchain::nats_server().unwrap())
 }
@@ -40,37 +29,11 @@ fn test(file: &Path, environment: &BTreeMap<String, String>) -> Output {
     nats_server().arg("-t").arg("--config").arg(file).env_clear().envs(environment).output().unwrap()
 }
 
-/// The shipped configuration for production with other folders, as there are none of these names here.
-fn production(folder: &Path) -> PathBuf {
-    let certificates = path("deployment/tests/certificates");
-    let tls = folder.join("tls");
-    fs::create_dir_all(&tls).unwrap();
-    for (from, to) in [("ca.pem", "ca.crt"), ("nats.pem", "tls.crt"), ("nats.key", "tls.key")] {
-        fs::copy(certificates.join(from), tls.join(to)).unwrap();
-    }
-    let folder_name = folder.to_str().unwrap();
-    let configuration = text("nats/production.conf")
-        .replace("\"/etc/nats/tls/", &format!("\"{folder_name}/tls/"))
-        .replace("\"/run/nats/", &format!("\"{folder_name}/"))
-        .replace("\"/data\"", &format!("\"{folder_name}/data\""));
-    fs::write(folder.join("permissions.conf"), text("nats/permissions.conf")).unwrap();
-    let file = folder.join("production.conf");
-    fs::write(&file, configuration).unwrap();
-    file
-}
-
-/// What production gives the server to know.
-fn production_environment() -> BTreeMap<String, String> {
-    let own = [("SERVER_NAME", "nats-0"), ("CLUSTER_ADVERTISE", "nats-0.nats:6222"), ("MAX_FILE_STORE", "40GB")];
-    let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    keys().into_iter().map(|(user, key)| (variable("NKEY", user), key.public_key())).chain(own).collect()
-}
-
 #[test]
 fn nats_server_accepts_every_configuration() {
     let folder = tempfile::tempdir().unwrap();
-    let file = production(folder.path());
-    let output = test(&file, &production_environment());
+    let file = write_configuration(folder.path()).unwrap();
+    let output = test(&file, &environment());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let passwords = USERS.map(|user| (variable("NATS_PASSWORD", user), "pa55word".to_owned()));
@@ -88,11 +51,11 @@ fn nats_server_accepts_every_configuration() {
 #[test]
 fn a_server_that_misses_a_users_key_is_refused_instead_of_letting_others_in() {
     let folder = tempfile::tempdir().unwrap();
-    let file = production(folder.path());
+    let file = write_configuration(folder.path()).unwrap();
     for user in USERS {
-        let mut environment = production_environment();
-        environment.remove(&variable("NKEY", user));
-        assert!(!test(&file, &environment).status.success(), "{user}");
+        let mut known = environment();
+        known.remove(&variable("NKEY", user));
+        assert!(!test(&file, &known).status.success(), "{user}");
     }
 }
 
@@ -123,62 +86,13 @@ fn every_shipped_server_writes_what_it_acknowledges_to_disk() {
     }
 }
 
-/// Three servers that end with the test.
-struct Cluster {
-    servers: Vec<Child>,
-    url: String,
-    ca: PathBuf,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for server in &mut self.servers {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
-    }
-}
+/// The servers, and how clients of this test connect to them.
+struct Cluster(ProductionCluster);
 
 impl Cluster {
-    /// With the configuration of production on free ports of this machine.
-    fn start(folder: &Path) -> Self {
-        // Held until all are chosen, so that none is chosen twice.
-        let listeners: Vec<_> = (0..9).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-        drop(listeners);
-        let (clients, routes, monitors) = (&ports[..3], &ports[3..6], &ports[6..]);
-        let mut servers = Vec::new();
-        for number in 0..3 {
-            let own = folder.join(format!("nats-{number}"));
-            fs::create_dir_all(&own).unwrap();
-            let file = production(&own);
-            let mut configuration = fs::read_to_string(&file)
-                .unwrap()
-                .replace("0.0.0.0:4222", &format!("127.0.0.1:{}", clients[number]))
-                .replace("0.0.0.0:6222", &format!("127.0.0.1:{}", routes[number]))
-                .replace("0.0.0.0:8222", &format!("127.0.0.1:{}", monitors[number]));
-            for (other, port) in routes.iter().enumerate() {
-                configuration = configuration.replace(&format!("//nats-{other}.nats:6222"), &format!("//localhost:{port}"));
-            }
-            fs::write(&file, configuration).unwrap();
-            let mut environment = production_environment();
-            environment.insert("SERVER_NAME".to_owned(), format!("nats-{number}"));
-            environment.insert("CLUSTER_ADVERTISE".to_owned(), format!("localhost:{}", routes[number]));
-            environment.insert("MAX_FILE_STORE".to_owned(), "64MB".to_owned());
-            // Ended by the kernel when this thread ends, however that happens.
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", "--"]).arg(toolchain::nats_server().unwrap()).arg("--config").arg(&file);
-            command.envs(environment).stdin(Stdio::null()).stdout(Stdio::null());
-            command.stderr(fs::File::create(own.join("log")).unwrap());
-            servers.push(command.spawn().unwrap());
-        }
-        let url = clients.iter().map(|port| format!("tls://localhost:{port}")).collect::<Vec<_>>().join(",");
-        Self { servers, url, ca: path("deployment/tests/certificates/ca.pem") }
-    }
-
     async fn connect(&self, options: ConnectOptions) -> Result<Client, async_nats::ConnectError> {
-        let urls: Vec<_> = self.url.split(',').collect();
-        options.add_root_certificates(self.ca.clone()).connect(urls).await
+        let urls: Vec<_> = self.0.url().split(',').collect();
+        options.add_root_certificates(self.0.files().authorities.clone()).connect(urls).await
     }
 
     /// As a service does it: with its nkey, and answers below an inbox of its own.
@@ -199,7 +113,7 @@ impl Cluster {
 #[tokio::test]
 async fn three_servers_replicate_over_tls_and_let_in_whoever_has_a_key() {
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster::start(folder.path());
+    let cluster = Cluster(ProductionCluster::start(folder.path(), "64MB").unwrap());
     let admin = jetstream::new(cluster.connect_as("admin").await);
 
     // As `projectors migrate` does it with EVENTS_REPLICAS=3. The servers find one another first, by certificates of both sides.
@@ -246,6 +160,6 @@ async fn three_servers_replicate_over_tls_and_let_in_whoever_has_a_key() {
     }
     // Nor without knowing whom it is talking to.
     let seed = keys()["admin"].seed().unwrap();
-    let first = cluster.url.split(',').next().unwrap();
+    let first = cluster.0.url().split(',').next().unwrap();
     assert!(ConnectOptions::with_nkey(seed).connect(first).await.is_err());
 }

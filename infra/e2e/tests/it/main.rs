@@ -8,6 +8,7 @@ mod consistency;
 mod flow;
 mod idempotency;
 mod scarcity;
+mod secure_cluster;
 
 mod cancellation;
 mod chaos;

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::ports::Ports;
+use crate::nats::production::NatsFiles;
 
 /// The content of `stack.json`. URLs have no trailing slash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct StackInfo {
     /// `nats://user:password@127.0.0.1:PORT`, for somebody who may do everything; several of them, separated by commas, where the log is
     /// replicated.
     pub nats: String,
+    /// What that needs besides, where the servers ask for keys; for programs in this process.
+    #[serde(skip)]
+    pub nats_files: Option<NatsFiles>,
     /// `postgres://…`, with the password, for somebody who may do everything.
     pub database: String,
     /// The process id of each running process, by name.
@@ -47,6 +51,7 @@ impl StackInfo {
             reactors: url(ports.reactors),
             payment_simulator: url(ports.payment_simulator),
             nats,
+            nats_files: None,
             database,
             pids: BTreeMap::new(),
             tokens: BTreeMap::new(),
