@@ -71,9 +71,9 @@ pub struct NatsAccess {
 }
 
 impl NatsAccess {
-    /// The servers' URLs.
-    pub fn servers(&self) -> Vec<&str> {
-        servers(&self.url)
+    /// The servers' URLs, without user and password: the client writes them into its log.
+    pub fn servers(&self) -> Vec<String> {
+        servers(&self.url).into_iter().map(without_credentials).collect()
     }
 
     /// How to connect to them: as whoever the key or the first URL names, which the client does not do by itself.
@@ -94,8 +94,14 @@ impl NatsAccess {
             Ok(server) => format!("{}:{}", server.host(), server.port()),
             Err(_) => "an address that cannot be read".to_owned(),
         };
-        self.servers().into_iter().map(address).collect::<Vec<_>>().join(", ")
+        self.servers().iter().map(|server| address(server)).collect::<Vec<_>>().join(", ")
     }
+}
+
+fn without_credentials(server: &str) -> String {
+    let (scheme, rest) = server.split_once("://").map_or(("nats", server), |(scheme, rest)| (scheme, rest));
+    let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
+    format!("{scheme}://{address}")
 }
 
 impl fmt::Debug for NatsAccess {
@@ -162,6 +168,8 @@ mod tests {
         };
         let access = checked(args).expect("no mistakes");
         assert_eq!(access.addresses(), "n1:4222, n2:4222");
+        assert_eq!(access.servers(), ["tls://n1:4222", "tls://n2"]);
+        assert_eq!(without_credentials("me:hush@[::1]:4222"), "nats://[::1]:4222");
         let shown = format!("{access:?} {:?}", access.seed);
         assert!(!shown.contains("hush") && !shown.contains(&seed), "{shown}");
     }

@@ -4,7 +4,7 @@
 //! and of the spans around it (the inner one wins), and `trace_id` and `span_id` of the operation that it is part of
 //! ([`trace::within`]). stdout stays free for a command's data.
 
-use std::{error::Error, fmt, io::IsTerminal};
+use std::{error::Error, fmt, io::IsTerminal, path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value};
 use tracing::{
@@ -27,29 +27,70 @@ use crate::trace;
 /// The filter when `RUST_LOG` is not set.
 const DEFAULT_FILTER: &str = "info";
 
+/// How often it is looked whether the filter is to be another.
+const FILTER_INTERVAL: Duration = Duration::from_secs(2);
+
 /// The keys of a line that no field can take; a field of such a name is written as `field.<name>`.
 const OWN_KEYS: [&str; 5] = ["timestamp", "level", "service", "target", "message"];
 
 /// Starts logging to stderr under the given service name, filtered by `RUST_LOG` (default `info`).
 ///
+/// If `LOG_FILTER_FILE` names a file, what that holds takes the place of `RUST_LOG` for as long as it holds anything; it is looked at every
+/// two seconds, so that a running process can be told to say more, and less again. It need not be there at first.
+///
 /// With JSON lines a panic is logged as one, too. The first call in a process decides; later ones change nothing.
 pub fn init(service: &'static str) {
-    let (filter, mistake) = match std::env::var(EnvFilter::DEFAULT_ENV) {
-        Ok(directives) if !directives.trim().is_empty() => match EnvFilter::try_new(&directives) {
-            Ok(filter) => (filter, None),
-            Err(mistake) => (EnvFilter::new(DEFAULT_FILTER), Some(mistake)),
-        },
-        _ => (EnvFilter::new(DEFAULT_FILTER), None),
+    let usual = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.trim().is_empty());
+    let usual = usual.unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    let (usual, mistake) = match EnvFilter::try_new(&usual) {
+        Ok(_) => (usual, None),
+        Err(mistake) => (DEFAULT_FILTER.to_owned(), Some(mistake)),
     };
-    let to_stderr = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    let (to_stderr, filter) = (tracing_subscriber::fmt().with_writer(std::io::stderr), EnvFilter::new(&usual));
+    // A failure means that a subscriber is there already, which is what "later ones change nothing" promises.
     if std::io::stderr().is_terminal() {
-        // A failure means that a subscriber is there already, which is what "later ones change nothing" promises.
-        let _ = to_stderr.try_init();
-    } else if to_stderr.fmt_fields(JsonFields::new()).event_format(JsonLine { service }).try_init().is_ok() {
-        std::panic::set_hook(Box::new(log_panic));
+        let to_stderr = to_stderr.with_env_filter(filter).with_filter_reloading();
+        let handle = to_stderr.reload_handle();
+        if to_stderr.try_init().is_ok() {
+            follow_file(usual, move |filter| drop(handle.reload(filter)));
+        }
+    } else {
+        let to_stderr = to_stderr.fmt_fields(JsonFields::new()).event_format(JsonLine { service });
+        let to_stderr = to_stderr.with_env_filter(filter).with_filter_reloading();
+        let handle = to_stderr.reload_handle();
+        if to_stderr.try_init().is_ok() {
+            std::panic::set_hook(Box::new(log_panic));
+            follow_file(usual, move |filter| drop(handle.reload(filter)));
+        }
     }
     if let Some(mistake) = mistake {
         warn!(error = %mistake, "RUST_LOG is not a filter, so it is taken as {DEFAULT_FILTER}: {mistake}");
+    }
+}
+
+/// Keeps the filter as the file of `LOG_FILTER_FILE` says, or as `usual` while that says nothing.
+fn follow_file(usual: String, set: impl Fn(EnvFilter) + Send + 'static) {
+    let Some(file) = std::env::var_os("LOG_FILTER_FILE").filter(|file| !file.is_empty()).map(PathBuf::from) else { return };
+    let follow = move || {
+        let mut current = usual.clone();
+        loop {
+            let told = std::fs::read_to_string(&file).unwrap_or_default();
+            let wanted = if told.trim().is_empty() { usual.as_str() } else { told.trim() };
+            if wanted != current {
+                wanted.clone_into(&mut current);
+                match EnvFilter::try_new(wanted) {
+                    Ok(filter) => {
+                        set(filter);
+                        warn!(filter = current, "the filter of logs is now {current}");
+                    }
+                    Err(mistake) => warn!(error = %mistake, "LOG_FILTER_FILE holds no filter, so nothing is changed: {mistake}"),
+                }
+            }
+            std::thread::sleep(FILTER_INTERVAL);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("log-filter".to_owned()).spawn(follow) {
+        warn!(%error, "LOG_FILTER_FILE is not followed: {error}");
     }
 }
 

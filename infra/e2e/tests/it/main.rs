@@ -19,6 +19,7 @@ mod least_privilege;
 
 mod drain;
 mod kills;
+mod logs;
 mod poison;
 mod replay;
 mod rolling_restart;
