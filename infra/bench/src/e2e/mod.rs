@@ -15,6 +15,7 @@ mod live;
 mod mail;
 mod memory;
 mod processes;
+mod telemetry;
 mod trial;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -33,7 +34,7 @@ use crate::{Options, Row, workplace::Workplace};
 use trial::Trial;
 
 /// All cases. Those after the first take long, and are measured only when they are asked for.
-pub const CASES: [&str; 5] = [SUSTAINED, MEMORY, OUTAGE, ROLLING_RESTART, LIVE];
+pub const CASES: [&str; 6] = [SUSTAINED, MEMORY, OUTAGE, ROLLING_RESTART, LIVE, TELEMETRY];
 const SUSTAINED: &str = "sustained";
 /// Two minutes without a payment gateway at 200 orders/s: how fast what has queued is worked off, against the rate at which it came.
 const OUTAGE: &str = "outage";
@@ -43,6 +44,8 @@ const ROLLING_RESTART: &str = "rolling-restart";
 const MEMORY: &str = "memory";
 /// Two thousand subscribers at 200 orders/s: how long an update takes to them, and the query API's memory. Fails when one misses a status.
 const LIVE: &str = "live";
+/// Every order traced and all metrics scraped, against neither.
+const TELEMETRY: &str = "telemetry";
 
 /// How long 99 of 100 orders may take from the POST to CONFIRMED.
 pub(crate) const CONFIRMED_MAX: Duration = Duration::from_secs(2);
@@ -88,6 +91,9 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
     if options.names(LIVE) {
         rows.push(on_fresh_stack(workplace, async |stack| live::run(options, stack).await).await?);
     }
+    if options.names(TELEMETRY) {
+        rows.push(telemetry::run(options, workplace).await?);
+    }
     Ok(rows)
 }
 
@@ -122,8 +128,18 @@ async fn restarted(options: &Options, stack: &mut Stack) -> anyhow::Result<Row> 
 
 /// Starts a stack with an empty log for this work, and takes it down again.
 async fn on_fresh_stack<T>(workplace: &Workplace, work: impl AsyncFnOnce(&mut Stack) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    on_stack(workplace, |_| {}, work).await
+}
+
+/// The same with settings of services that are other than usual.
+async fn on_stack<T>(
+    workplace: &Workplace,
+    change: impl FnOnce(&mut Vec<(&'static str, &'static str, String)>),
+    work: impl AsyncFnOnce(&mut Stack) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let folder = workplace.subfolder()?;
-    let stack_options = StackOptions::new(folder.path().join("stack"));
+    let mut stack_options = StackOptions::new(folder.path().join("stack"));
+    change(&mut stack_options.settings);
     let _mail = mail::keep_in_memory(&stack_options.directory)?;
     let mut stack = block_in_place(|| Stack::start(stack_options, |step| eprintln!("{step}")))?;
     let outcome = work(&mut stack).await;

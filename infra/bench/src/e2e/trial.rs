@@ -91,6 +91,12 @@ impl Trial {
         if spent > 0.0 { self.orders_per_minute() * cores() * self.duration.as_secs_f64() / spent } else { 0.0 }
     }
 
+    /// The same at the CPU time that it cost everything but the load.
+    pub(super) fn system_limit_per_minute(&self) -> f64 {
+        let spent = self.usage.iter().filter(|(name, _)| *name != LOAD).map(|(_, usage)| usage.cpu_s).sum::<f64>();
+        if spent > 0.0 { self.orders_per_minute() * cores() * self.duration.as_secs_f64() / spent } else { 0.0 }
+    }
+
     /// Memory of everything but the load.
     pub(super) fn services_rss_mb(&self) -> f64 {
         self.usage.iter().filter(|(name, _)| *name != LOAD).map(|(_, usage)| usage.rss_mb).sum()
