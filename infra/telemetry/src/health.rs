@@ -78,6 +78,12 @@ impl Health {
         self.shared.lock().is_ready()
     }
 
+    /// What the process needs, and whether it has it.
+    pub(crate) fn conditions(&self) -> Vec<(String, bool)> {
+        let state = self.shared.lock();
+        state.components.iter().map(|(name, condition)| (name.clone(), condition.ready)).collect()
+    }
+
     /// The body of `/ready`, and whether the process is ready: both of the same moment.
     pub(crate) fn report(&self) -> (bool, Value) {
         let state = self.shared.lock();

@@ -22,6 +22,7 @@ use crate::{
     drain::{DRAIN_DEADLINE, Drain},
     health::Health,
     metrics::Metrics,
+    process,
     trace::{self, Span, TRACEPARENT, TraceContext},
 };
 
@@ -32,8 +33,10 @@ const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 ///
 /// - `GET /health`: 200 as long as the process answers at all;
 /// - `GET /ready`: 200 if it can serve, else 503; the body names every component and its condition;
-/// - `GET /metrics`: OpenMetrics if the `Accept` header prefers it, else the Prometheus text format.
+/// - `GET /metrics`: OpenMetrics if the `Accept` header prefers it, else the Prometheus text format. To what is registered it adds what every
+///   process says of itself, so it is to be called once in a process.
 pub fn operations(health: Health, metrics: Metrics) -> Router {
+    process::tell(&health, &metrics);
     Router::new()
         .route("/health", get(alive))
         .route("/ready", get(ready))

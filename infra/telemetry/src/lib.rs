@@ -40,9 +40,13 @@ pub mod logs;
 pub mod trace;
 
 pub mod memory;
+
+pub mod exemplars;
+pub mod gauges;
 pub mod metrics;
 
 pub mod health;
+mod process;
 
 pub mod drain;
 
