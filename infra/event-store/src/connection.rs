@@ -2,14 +2,17 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use async_nats::{
     Client, Event,
     connection::State,
-    jetstream::{self, context::GetStreamErrorKind},
+    jetstream::{self, context::GetStreamErrorKind, stream},
 };
 use tokio::{sync::watch, task::JoinSet};
 
@@ -60,8 +63,34 @@ pub(crate) struct Connection {
     pub(crate) inboxes: Arc<Inboxes>,
     /// How many servers hold the log; known once the stream was seen.
     replicas: Arc<OnceLock<usize>>,
+    /// The log as it was last seen.
+    pub(crate) seen: Arc<SeenLog>,
     /// Looks whether the server hangs, and for new leaders; ends with the last clone.
     _watching: Arc<JoinSet<()>>,
+}
+
+/// How far the log is and what it takes, as the server last said.
+#[derive(Debug, Default)]
+pub(crate) struct SeenLog {
+    head: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl SeenLog {
+    pub(crate) fn is(&self, state: &stream::State) {
+        self.head.store(state.last_sequence, Ordering::Relaxed);
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+    }
+
+    /// The position of the last event.
+    pub(crate) fn head(&self) -> u64 {
+        self.head.load(Ordering::Relaxed)
+    }
+
+    /// What it takes on the disk of each server that has it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl Connection {
@@ -155,6 +184,7 @@ impl JetStreamEventStore {
             interruptions,
             inboxes: Arc::default(),
             replicas: Arc::default(),
+            seen: Arc::default(),
             _watching: Arc::new(watching),
         };
         let appender = Appender::new(connection.clone());
@@ -181,6 +211,7 @@ impl JetStreamEventStore {
             Ok(stream) => {
                 // Set once; the number of replicas of a running log is changed by nobody but an operator.
                 let _ = self.connection.replicas.set(stream.cached_info().config.num_replicas);
+                self.connection.seen.is(&stream.cached_info().state);
                 Ok(())
             }
             Err(error) => match error.kind() {

@@ -2,10 +2,10 @@
 //!
 //! * [`JetStreamEventStore::append`]: one [`Transaction`], all or nothing, under optimistic concurrency.
 //! * [`JetStreamEventStore::load`] and [`execute`](JetStreamEventStore::execute): an aggregate, and a decision on it.
-//!   Folded aggregates are cached, and long ones have snapshots; [`figures`](JetStreamEventStore::figures) says how well that goes.
+//!   Folded aggregates are cached, and long ones have snapshots; [`metrics`](JetStreamEventStore::metrics) says how well that goes.
 //! * [`JetStreamEventStore::read_from`]: the whole log in order, for projectors; [`tail`](JetStreamEventStore::tail) its end,
 //!   for all parts of one process at once.
-//! * [`JetStreamEventStore::work_queue`]: events handed out for acknowledgement, for reactors.
+//! * [`JetStreamEventStore::work_queue`]: events handed out for acknowledgement, for reactors; [`backlog`](JetStreamEventStore::backlog) tells how many wait.
 //! * [`JetStreamEventStore::set_timers`]: events that come again at a given time.
 //! * [`JetStreamEventStore::dead_letters`]: what they gave up on, and [`redrive`](JetStreamEventStore::redrive), which has it tried again.
 //! * [`JetStreamEventStore::set_up`]: creates the streams; no service calls it but `projectors migrate`.
@@ -32,6 +32,7 @@ mod page;
 mod snapshot_bucket;
 mod snapshots;
 
+mod backlog;
 mod reader;
 mod tail;
 mod trouble;
@@ -50,6 +51,7 @@ mod wire;
 
 pub use access::{NatsAccess, NatsArgs, options, servers};
 pub use append::{AppendError, Appended};
+pub use backlog::Backlog;
 pub use cache::{CACHE_BYTES, CacheStats};
 pub use connection::{ConnectError, JetStreamEventStore};
 pub use cqrs::{JetStreamContext, METADATA_KEYS};
@@ -57,7 +59,7 @@ pub use dead_letters::{DeadLetter, KeptLetter};
 pub use execute::{ExecuteError, Executed};
 pub use group_commit::AppendStats;
 pub use load::{LoadError, Loaded, ReadError, RecordedEvent};
-pub use metrics::StoreMetrics;
+pub use metrics::{LogMetrics, StoreMetrics};
 pub use reader::{LogMessage, LogReader};
 pub use redrive::Redriven;
 pub use set_up::SetUpError;

@@ -121,7 +121,9 @@ impl JetStreamEventStore {
     /// The position of the last event, 0 if there is none. Answered by the leader.
     pub async fn head(&self) -> Result<u64, ReadError> {
         let stream = self.connection.jetstream.get_stream(STREAM).await;
-        stream.map(|stream| stream.cached_info().state.last_sequence).map_err(|error| ReadError::Unavailable(error.to_string()))
+        let stream = stream.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        self.connection.seen.is(&stream.cached_info().state);
+        Ok(self.connection.seen.head())
     }
 
     /// The position of the last event that is there to be read, 0 if there is none. It differs from [`head`](Self::head) only where

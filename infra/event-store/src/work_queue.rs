@@ -63,14 +63,14 @@ pub enum WorkSource {
 }
 
 impl WorkSource {
-    fn stream(self) -> &'static str {
+    pub(crate) fn stream(self) -> &'static str {
         match self {
             Self::Log(_) => STREAM,
             Self::Timers(_) => TIMER_STREAM,
         }
     }
 
-    fn subjects(self) -> Vec<String> {
+    pub(crate) fn subjects(self) -> Vec<String> {
         match self {
             Self::Log(types) => types.iter().map(|kind| format!("events.{kind}.*")).collect(),
             Self::Timers(purpose) => vec![format!("{}.*", wire::due_timers(purpose))],

@@ -68,9 +68,12 @@ impl Appender {
             drop(span);
             match outcome {
                 Outcome::Appended { last_position } => {
+                    let now = Instant::now();
                     if is_measured {
-                        self.queue().costs.batch_answered(count, sent, Instant::now());
+                        self.queue().costs.batch_answered(count, sent, now);
                     }
+                    self.figures.batch_wait.observe(now.duration_since(sent).as_secs_f64());
+                    self.figures.batch_events.observe(u32::try_from(count).map_or(f64::INFINITY, f64::from));
                     self.land_together(members, last_position + 1 - count as u64);
                     return Vec::new();
                 }

@@ -32,6 +32,7 @@ use tokio::{
     time::Instant,
 };
 
+pub(crate) use stats::AppendFigures;
 pub use stats::AppendStats;
 
 use self::{
@@ -65,6 +66,7 @@ pub(crate) struct Appender {
     slots: Arc<Semaphore>,
     at_door: AtomicUsize,
     queue: Mutex<Queue>,
+    figures: AppendFigures,
     /// Where rounds run, whoever lets them go.
     runtime: Handle,
 }
@@ -77,6 +79,7 @@ impl Appender {
             slots: Arc::new(Semaphore::new(SLOTS_MAX as usize)),
             at_door: AtomicUsize::new(0),
             queue: Mutex::new(Queue::new(Instant::now())),
+            figures: AppendFigures::new(),
             runtime: Handle::current(),
         })
     }
@@ -89,6 +92,10 @@ impl Appender {
             next_batch_events_min: queue.costs.next_batch_events_min(),
             ..queue.stats
         }
+    }
+
+    pub(crate) fn figures(&self) -> &AppendFigures {
+        &self.figures
     }
 
     /// Appends the events of one transaction.
@@ -247,6 +254,9 @@ impl Flight<'_> {
     async fn land(mut self) -> Result<Appended, AppendError> {
         let (outcome, answer) = resolve(&self.appender.connection, &mut self.member).await;
         let now = Instant::now();
+        if let Some(sent) = answer.sent {
+            self.appender.figures.plain_wait.observe(now.duration_since(sent).as_secs_f64());
+        }
         let mut queue = self.appender.queue();
         queue.stats.answers_lost += answer.lost;
         if let Some(sent) = answer.sent {

@@ -1,8 +1,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use event_store::{Beginning, DeadLetter, Redriven, Sharing, WorkQueueOptions, WorkSource};
+use domain::order::Order;
+use event_store::{Beginning, DeadLetter, Expected, Redriven, Sharing, Transaction, WorkQueueOptions, WorkSource};
 
-use crate::{NOW, log, receive};
+use crate::{NOW, context, log, order_id, placed, receive};
 
 const OPTIONS: WorkQueueOptions = WorkQueueOptions {
     name: "tester",
@@ -30,6 +31,46 @@ async fn an_item_comes_again_until_it_is_done() {
     third.done().await;
     let nothing = tokio::time::timeout(Duration::from_millis(1_500), queue.next_batch(10)).await;
     assert!(nothing.is_err(), "what is done does not come again");
+}
+
+#[tokio::test]
+async fn a_backlog_is_what_is_not_done_and_since_when() {
+    const BOTH: WorkQueueOptions = WorkQueueOptions {
+        source: WorkSource::Log(&["order", "stock"]),
+        in_flight_max: 2,
+        ack_wait: Duration::from_secs(60),
+        ..OPTIONS
+    };
+    let (server, store) = log().await;
+    assert_eq!(store.backlog(BOTH.name, BOTH.source).await.unwrap(), None, "nobody has opened it yet");
+    let mut transaction = Transaction::new();
+    transaction.push::<Order>(&order_id(1).to_string(), Expected::default(), &[placed()], &context());
+    store.append(transaction).await.unwrap();
+    for _ in 0..2 {
+        receive(&store, "TEA", 1).await;
+    }
+    let log = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap()).get_stream("EVENTS").await.unwrap();
+    let backlog = async || store.backlog(BOTH.name, BOTH.source).await.unwrap().unwrap();
+    let mut queue = store.work_queue(BOTH);
+    let mut items = queue.next_batch(2).await;
+    while items.len() < 2 {
+        items.extend(queue.next_batch(2).await);
+    }
+    let found = backlog().await;
+    assert_eq!((found.events(), found.waiting, found.in_hand), (3, 1, 2));
+    assert_eq!(found.oldest, Some(log.get_raw_message(1).await.unwrap().time));
+    // Acknowledgements are not answered, so they are seen a moment later.
+    let until_oldest_is = async |expected| {
+        while backlog().await.oldest != expected {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    items.remove(0).done().await;
+    until_oldest_is(Some(log.get_raw_message(2).await.unwrap().time)).await;
+    items.remove(0).done().await;
+    queue.next_batch(2).await.remove(0).done().await;
+    until_oldest_is(None).await;
+    assert_eq!(backlog().await.events(), 0);
 }
 
 #[tokio::test]
