@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use telemetry::drain::Drain;
+use telemetry::{drain::Drain, gauges::Reading, metrics::Metrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -40,6 +40,23 @@ impl Admission {
             import_lines: places((limits.requests_in_flight_max / BULK_LINES_SHARE).max(1)),
             deadline: limits.request_deadline,
         }
+    }
+
+    /// Has `metrics` tell how many places are taken.
+    pub(crate) fn tell(&self, limits: &Limits, metrics: &Metrics) {
+        let taken = |places: &Arc<Semaphore>, all: usize| {
+            let places = Arc::clone(places);
+            Reading::count(move || all.saturating_sub(places.available_permits()))
+        };
+        let requests_max = limits.requests_in_flight_max;
+        metrics.register(|registry| {
+            let help = "Requests under /v1 and lines of imports that are being worked on";
+            registry.register("http_requests_in_flight", help, taken(&self.places, requests_max));
+            let help = "How many of those there may be; one more is answered 503";
+            registry.register("http_requests_in_flight_limit", help, Reading::count(move || requests_max));
+            let help = "Imports that are running";
+            registry.register("bulk_imports_in_flight", help, taken(&self.imports, limits.bulk_requests_max));
+        });
     }
 
     /// A place for an import, for as long as it runs.

@@ -37,6 +37,7 @@ pub(crate) struct Api {
 pub fn router(store: JetStreamEventStore, door: Door, health: Health, metrics: Metrics, drain: Drain, limits: &Limits) -> Router {
     let (commands, _) = documented_routes().split_for_parts();
     let admission = Admission::new(limits, drain);
+    admission.tell(limits, &metrics);
     let request_metrics = RequestMetrics::new(&metrics);
     metrics.register(|registry| registry.register_collector(Box::new(store.metrics())));
     let bulk = Bulk::new(limits, door.clone(), admission.clone(), &metrics);

@@ -70,6 +70,8 @@ pub(crate) struct Bulk {
 impl Bulk {
     pub(crate) fn new(limits: &Limits, door: Door, admission: Admission, metrics: &Metrics) -> Self {
         let lines = Family::default();
+        // So that there is a rate from the first import on.
+        lines.get_or_create_owned(&[("status", "201".to_owned())]);
         metrics.register(|registry| registry.register("bulk_lines", "Lines of imports answered", lines.clone()));
         Self { door, admission, idle: limits.bulk_idle, lines: lines.into() }
     }

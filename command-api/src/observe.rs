@@ -9,8 +9,9 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use telemetry::{
+    exemplars::{TraceId, TracedHistogram},
     metrics::Metrics,
     trace::{self, Span},
 };
@@ -33,24 +34,32 @@ type Labels = [(&'static str, String); 3];
 #[derive(Clone, Debug)]
 pub(crate) struct RequestMetrics {
     requests: Family<Labels, Counter>,
-    durations: Family<Labels, Histogram, fn() -> Histogram>,
+    durations: Family<Labels, TracedHistogram, fn() -> TracedHistogram>,
+    problems: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl RequestMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let requests = Family::default();
-        let durations: Family<_, _, fn() -> Histogram> = Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S));
+        let problems = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        // What was never answered is zero: where there is nothing at all, no rate can be told from its first increase.
+        for code in Code::ALL {
+            problems.get_or_create_owned(&[("code", code.as_str())]);
+        }
+        let durations: Family<_, _, fn() -> TracedHistogram> =
+            Family::new_with_constructor(|| TracedHistogram::new(DURATION_BUCKETS_S.into_iter()));
         metrics.register(|registry| {
             registry.register("http_requests", "Requests answered", requests.clone());
             registry.register("http_request_duration_seconds", "From the request's headers to the answer's", durations.clone());
+            registry.register("http_problems", "Errors answered, by the code of the problem", problems.clone());
         });
-        Self { requests, durations }
+        Self { requests, durations, problems }
     }
 
-    fn record(&self, route: String, method: &Method, response: &Response, started: Instant) {
+    fn record(&self, route: String, method: &Method, response: &Response, started: Instant, trace: Option<TraceId>) {
         let labels = [("route", route), ("method", method_label(method)), ("status", response.status().as_str().to_owned())];
         self.requests.get_or_create(&labels).inc();
-        self.durations.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
+        self.durations.get_or_create(&labels).observe(started.elapsed().as_secs_f64(), trace, None);
     }
 }
 
@@ -71,6 +80,7 @@ pub(crate) async fn observe(State(metrics): State<RequestMetrics>, mut request: 
     };
 
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        metrics.problems.get_or_create(&[("code", problem.code.as_str())]).inc();
         problem.render(&context.trace.trace_id(), &mut response);
     }
     let headers = response.headers_mut();
@@ -92,7 +102,7 @@ pub(crate) async fn observe(State(metrics): State<RequestMetrics>, mut request: 
         debug!(route, %method, status, duration_ms = started.elapsed().as_millis(), "{method} {route} was answered {status}");
     };
     trace::within(Some(context.trace), logging.instrument(span)).await;
-    metrics.record(route, &method, &response, started);
+    metrics.record(route, &method, &response, started, TraceId::parse(&context.trace.trace_id()));
     response
 }
 

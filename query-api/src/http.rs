@@ -28,6 +28,7 @@ use axum::routing::{any, get};
 use futures::{Stream, StreamExt as _};
 use serde::Serialize;
 use telemetry::drain::Drain;
+use telemetry::exemplars::TraceId;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -85,6 +86,7 @@ impl Default for Policy {
 /// `/graphql`, `/graphql/ws` and the page at `/`. All but the page is for callers whom `door` lets in. What is open when the drain starts is
 /// closed.
 pub fn router(schema: Schema, door: Door, policy: Policy, metrics: QueryMetrics, capacity: Capacity, drain: Drain) -> Router {
+    metrics.limit_is(capacity.requests_in_flight_max);
     let service = Service {
         field_types: Arc::new(FieldTypes::new(&schema.sdl())),
         schema,
@@ -123,6 +125,7 @@ async fn graphql(State(service): State<Service>, request: Request) -> Response {
         let message = "the answer can be application/graphql-response+json or application/json, and Accept allows neither";
         return Refusal::new(StatusCode::NOT_ACCEPTABLE, code::BAD_REQUEST, message).into_response(Media::Json);
     };
+    let trace = TraceId::of(request.headers());
     let answer = service.answer_in_time(request).await;
     let (outcome, response) = match answer {
         Ok(response) => {
@@ -131,7 +134,7 @@ async fn graphql(State(service): State<Service>, request: Request) -> Response {
         }
         Err(refusal) => (Outcome::Refused, refusal.into_response(media)),
     };
-    service.metrics.answered(outcome, started.elapsed());
+    service.metrics.answered(outcome, started.elapsed(), trace);
     response
 }
 
@@ -148,6 +151,7 @@ impl Service {
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
         let busy = |code, message| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
         let _permit = self.free.try_acquire().map_err(|_| busy(code::UNAVAILABLE, "too many requests are in flight"))?;
+        let _open = self.metrics.in_flight();
         tokio::time::timeout(self.deadline, work).await.map_err(|_| busy(code::DEADLINE_EXCEEDED, "the answer took too long"))?
     }
 

@@ -55,6 +55,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let flush = telemetry::trace::start(SERVICE, settings.traces, &metrics);
 
     let database = Database::open(&settings.database_url, settings.database_connections)?;
+    read_store::pool::tell(database.pool(), &metrics);
     // A connection of its own, so that a busy pool neither delays the positions nor makes the process look unready.
     let watching = Database::open(&settings.database_url, 1)?;
     let positions = Positions::default();

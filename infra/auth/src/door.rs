@@ -142,6 +142,15 @@ impl Door {
     /// Has `metrics` tell how many were not let in, and why.
     pub fn tell_refusals(&self, metrics: &Metrics) {
         let help = "Callers who were not let in, by reason: no_token, bad_token, too_often, no_keys";
+        // What never happened is zero: where there is nothing at all, no rate can be told from its first increase.
+        for refused in [
+            Refused::NoToken,
+            Refused::BadToken(String::new()),
+            Refused::TooOften { retry_after_s: NonZeroU64::MIN },
+            Refused::Unavailable,
+        ] {
+            self.refusals.get_or_create_owned(&Labels { reason: refused.reason() });
+        }
         metrics.register(|registry| registry.register("auth_refusals", help, self.refusals.clone()));
     }
 

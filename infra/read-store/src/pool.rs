@@ -7,6 +7,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use telemetry::{gauges::Reading, metrics::Metrics};
+
 use crate::schema;
 
 /// How long a caller waits for a free connection, or for an absent server, before it gets an error.
@@ -47,6 +49,22 @@ pub fn open(database_url: &str, settings: PoolSettings) -> Result<PgPool, UrlErr
         .acquire_timeout(Duration::from_secs(ACQUIRE_TIMEOUT_S))
         .idle_timeout(Duration::from_secs(IDLE_TIMEOUT_S))
         .connect_lazy_with(connect_options(database_url, settings)?.options(BY_INDEX)))
+}
+
+/// Has `metrics` tell how many connections there are and are in use; in Postgres the pool is called by its [`PoolSettings::application_name`].
+pub fn tell(pool: &PgPool, metrics: &Metrics) {
+    let reading = |read: fn(&PgPool) -> usize| {
+        let pool = pool.clone();
+        Reading::count(move || read(&pool))
+    };
+    metrics.register(|registry| {
+        let in_use = reading(|pool| (pool.size() as usize).saturating_sub(pool.num_idle()));
+        registry.register("postgres_pool_connections_in_use", "Connections to Postgres that somebody works with", in_use);
+        registry.register("postgres_pool_connections_idle", "Connections to Postgres that are free", reading(PgPool::num_idle));
+        let help = "How many connections to Postgres there may be; who needs one more waits, and then gets an error";
+        let limit = reading(|pool| pool.options().get_max_connections() as usize);
+        registry.register("postgres_pool_connections_limit", help, limit);
+    });
 }
 
 /// The options of a single connection outside a pool, with the same limits.

@@ -73,8 +73,8 @@ async fn those_who_are_not_let_in_are_counted_by_reason() {
     }
     let text = metrics.openmetrics();
     let counted: Vec<_> = text.lines().filter(|line| line.contains("auth_refusals_total{")).collect();
-    assert_eq!(counted.len(), 2, "{text}");
-    for (reason, count) in [("no_token", 1), ("bad_token", 2)] {
+    assert_eq!(counted.len(), 4, "{text}");
+    for (reason, count) in [("no_token", 1), ("bad_token", 2), ("too_often", 0), ("no_keys", 0)] {
         assert!(counted.iter().any(|line| line.ends_with(&format!("{{reason=\"{reason}\"}} {count}"))), "{text}");
     }
 }
