@@ -29,3 +29,4 @@ pub mod migrate;
 pub mod run;
 pub mod skips;
 pub mod status;
+pub mod watch;

@@ -10,7 +10,7 @@ use prometheus_client::{
     registry::Unit,
 };
 use read_store::projections::ProjectionName;
-use telemetry::metrics::Metrics;
+use telemetry::{gauges::Age, metrics::Metrics};
 
 type Labels = [(&'static str, &'static str); 1];
 
@@ -21,6 +21,7 @@ pub(crate) struct ProjectionMetrics {
     pub(crate) position: Gauge,
     pub(crate) head: Gauge,
     pub(crate) lag: Gauge,
+    pub(crate) lag_age: Age,
     pub(crate) halted: Gauge,
     pub(crate) batch_events: Histogram,
     pub(crate) batch_seconds: Histogram,
@@ -33,6 +34,7 @@ impl ProjectionMetrics {
         let position = Family::<Labels, Gauge>::default();
         let head = Family::<Labels, Gauge>::default();
         let lag = Family::<Labels, Gauge>::default();
+        let lag_age = Family::<Labels, Age>::default();
         let halted = Family::<Labels, Gauge>::default();
         let batch_events = Family::<Labels, Histogram>::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 11)));
         let batch_seconds =
@@ -42,6 +44,8 @@ impl ProjectionMetrics {
             registry.register("projection_position", "The last event that is applied", position.clone());
             registry.register("projection_head", "The last event of the log", head.clone());
             registry.register("projection_lag_events", "Events of the log that are not yet applied", lag.clone());
+            let help = "How long ago the oldest of those was appended; 0 if there are none";
+            registry.register("projection_lag_seconds", help, lag_age.clone());
             registry.register(
                 "projection_halted",
                 "1 if the projection stands before an event that it cannot apply",
@@ -58,6 +62,7 @@ impl ProjectionMetrics {
                 position: position.get_or_create_owned(&labels),
                 head: head.get_or_create_owned(&labels),
                 lag: lag.get_or_create_owned(&labels),
+                lag_age: lag_age.get_or_create_owned(&labels),
                 halted: halted.get_or_create_owned(&labels),
                 batch_events: batch_events.get_or_create_owned(&labels),
                 batch_seconds: batch_seconds.get_or_create_owned(&labels),
@@ -72,5 +77,11 @@ impl ProjectionMetrics {
         self.head.set(gauge(head.max(position)));
         self.lag.set(gauge(head.saturating_sub(position)));
         self.halted.set(i64::from(is_halted));
+        if position >= head {
+            self.lag_age.set(None);
+        } else {
+            // Unless it is known since when.
+            self.lag_age.begin();
+        }
     }
 }

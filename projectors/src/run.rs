@@ -16,6 +16,7 @@ use crate::{
     failure::Failure,
     live,
     settings::{RunSettings, SERVICE},
+    watch,
 };
 
 /// How often the connections are looked at for `/ready`.
@@ -36,11 +37,15 @@ pub async fn run(settings: RunSettings, drain: Drain) -> Result<(), Failure> {
     let (nats, postgres) = (health.component("nats"), health.component("postgres"));
     wait_until_ready(&store, &pool, &nats, &postgres, &drain).await;
     if !drain.is_started() {
-        let watching = tokio::spawn(watch(store.clone(), pool.clone(), nats, postgres));
+        metrics.register(|registry| registry.register_collector(Box::new(store.log_metrics())));
+        read_store::pool::tell(&pool, &metrics);
+        let watching = tokio::spawn(look_after(store.clone(), pool.clone(), nats, postgres));
         let dependencies = live::Dependencies { store, pool: pool.clone(), signer: settings.signer, health, metrics, drain };
         let mut projections = live::spawn(&dependencies);
+        let telling = tokio::spawn(watch::watch(pool.clone(), dependencies.metrics.clone()));
         let finished = finish(&mut projections, &dependencies.drain).await;
         watching.abort();
+        telling.abort();
         finished?;
     }
     pool.close().await;
@@ -91,7 +96,7 @@ async fn wait_until_ready(store: &JetStreamEventStore, pool: &PgPool, nats: &Com
 }
 
 /// Keeps `/ready` true about both for as long as it is polled.
-async fn watch(store: JetStreamEventStore, pool: PgPool, nats: Component, postgres: Component) {
+async fn look_after(store: JetStreamEventStore, pool: PgPool, nats: Component, postgres: Component) {
     let report = |component: &Component, checked: Result<(), String>| match checked {
         Ok(()) => component.ready(),
         Err(reason) => component.not_ready(reason),

@@ -16,7 +16,7 @@ use crate::audit::key::Signer;
 /// The name in logs, metrics and the lists of connections.
 pub const SERVICE: &str = "projectors";
 
-/// Two for each projection, one for `/ready`, and one to spare.
+/// Two for each projection, one for `/ready`, and one for what `/metrics` tells of the tables.
 const CONNECTIONS_MAX: u32 = 8;
 /// A batch of events takes some milliseconds; what takes so long is stuck.
 const STATEMENT_TIMEOUT_MS: u64 = 15_000;

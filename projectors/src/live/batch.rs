@@ -46,6 +46,7 @@ pub(super) async fn apply<M: ReadModel>(
         return Err(sqlx::Error::RowNotFound.into());
     }
     transaction.commit().await?;
+    model.committed();
     Ok(Outcome::Applied(folded))
 }
 

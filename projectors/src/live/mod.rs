@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::{
     audit::key::Signer,
     metrics::ProjectionMetrics,
-    read_models::{AuditTrail, Inventory, Orders},
+    read_models::{AuditTrail, Inventory, OrderFigures, Orders},
 };
 
 /// Most events applied in one transaction.
@@ -59,7 +59,10 @@ pub fn spawn(dependencies: &Dependencies) -> JoinSet<()> {
     for name in ProjectionName::ALL {
         let (dependencies, tail, metrics) = (dependencies.clone(), tail.clone(), metrics(name));
         match name {
-            ProjectionName::Orders => projections.spawn(projector::run(Orders::new(CACHED_ROWS_MAX), dependencies, tail, metrics)),
+            ProjectionName::Orders => {
+                let orders = Orders::new(CACHED_ROWS_MAX).counted_by(OrderFigures::register(&dependencies.metrics));
+                projections.spawn(projector::run(orders, dependencies, tail, metrics))
+            }
             ProjectionName::Inventory => {
                 projections.spawn(projector::run(Inventory::new(CACHED_ROWS_MAX), dependencies, tail, metrics))
             }

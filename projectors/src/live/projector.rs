@@ -129,6 +129,7 @@ impl<M: ReadModel> Projector<M> {
         let mut pause = RETRY_PAUSE_MIN;
         loop {
             let started = Instant::now();
+            self.tell_lag_age();
             let messages = self.feed.at_hand(self.position, self.batch_events_max);
             if let Some(last) = messages.last() {
                 self.head = self.head.max(last.position + last.pending);
@@ -174,6 +175,8 @@ impl<M: ReadModel> Projector<M> {
         self.rest = if is_full { Duration::ZERO } else { duration.min(REST_MAX) };
         self.batch_events_max = (self.batch_events_max * 2).min(BATCH_EVENTS_MAX);
         self.metrics.events_applied.inc_by(messages as u64);
+        // What is told next is about what comes after these.
+        self.metrics.lag_age.set(None);
         self.metrics.batch_events.observe(u32::try_from(messages).map_or(f64::INFINITY, f64::from));
         self.metrics.batch_seconds.observe(duration.as_secs_f64());
         if halt.is_none() {
@@ -187,6 +190,7 @@ impl<M: ReadModel> Projector<M> {
         let (position, reason) = (halt.position, halt.reason.as_str());
         error!(projection = %M::NAME, position, event_type = halt.event_type, reason, "{} halts: {halt}", M::NAME);
         self.component.not_ready(format!("halted: {halt}"));
+        self.tell_lag_age();
         let mut ticks = ticks();
         loop {
             self.metrics.stands(self.position, self.head, true);
@@ -232,9 +236,19 @@ impl<M: ReadModel> Projector<M> {
         }
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         self.component.ready_with(format!("at position {}", self.position));
         self.metrics.stands(self.position, self.head, false);
+        self.tell_lag_age();
+    }
+
+    /// Tells how old the first event is that is at hand and not applied. One that cannot be read counts from when it was met, and one
+    /// that is not at hand from when it was heard of.
+    fn tell_lag_age(&mut self) {
+        let first = self.feed.at_hand(self.position, 1).first();
+        if let Some(event) = first.and_then(|first| StoredEventRef::from_json(&first.bytes).ok()) {
+            self.metrics.lag_age.set(Some(event.metadata.time.into()));
+        }
     }
 
     async fn find_standing(&mut self) -> Result<Projection, Draining> {

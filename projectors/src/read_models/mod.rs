@@ -13,6 +13,8 @@ mod view_table;
 mod inventory;
 mod orders;
 
+mod order_figures;
+
 mod audit;
 
 use std::collections::BTreeSet;
@@ -22,6 +24,7 @@ use read_store::projections::ProjectionName;
 use sqlx::PgConnection;
 
 pub(crate) use audit::{AuditTrail, attributes};
+pub(crate) use order_figures::OrderFigures;
 pub use tables::Tables;
 pub use unapplicable::Unapplicable;
 pub(crate) use unapplicable::chain;
@@ -123,6 +126,9 @@ pub(crate) trait ReadModel: Send + 'static {
 
     /// Where it is. True of the tables once what was written is committed.
     fn checkpoint(&self) -> Checkpoint;
+
+    /// Called for the live tables once what was written is committed.
+    fn committed(&mut self) {}
 
     /// How many rows wait to be written.
     fn unwritten(&self) -> usize;

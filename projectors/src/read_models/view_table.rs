@@ -1,5 +1,7 @@
 //! A read model with one row per aggregate, in the shape of `postgres_es::PostgresViewRepository`.
 
+use std::fmt;
+
 use domain::{
     DecodeError,
     envelope::{Metadata, StoredEventRef},
@@ -53,6 +55,18 @@ pub(crate) trait StoredView: Clone + Default + Serialize + DeserializeOwned + Se
     ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 }
 
+/// Counts what a view's live table is changed by. What is not committed is not counted.
+pub(crate) trait Tally<V: StoredView>: fmt::Debug + Send {
+    /// `change` was folded into `view`.
+    fn count(&mut self, view: &V, change: &V::Change);
+
+    /// All that was counted so far is committed.
+    fn commit(&mut self);
+
+    /// What was counted and not committed never will be.
+    fn forget(&mut self);
+}
+
 /// A [`ReadModel`] of one [`StoredView`] per row.
 #[derive(Debug)]
 pub(crate) struct ViewTable<V> {
@@ -63,6 +77,8 @@ pub(crate) struct ViewTable<V> {
     unwritten: usize,
     /// Where rows are made ready to be written.
     encoded: EncodedRows,
+    /// Who counts what is folded in, if anybody does.
+    tally: Option<Box<dyn Tally<V>>>,
 }
 
 #[derive(Debug)]
@@ -84,7 +100,13 @@ impl<V: Default> CachedRow<V> {
 impl<V: StoredView> ViewTable<V> {
     /// A read model that remembers up to `cached_rows_max` rows from batch to batch.
     pub(crate) fn new(cached_rows_max: usize) -> Self {
-        Self { position: 0, table: 0, rows: Generations::new(cached_rows_max), unwritten: 0, encoded: EncodedRows::of(V::COLUMNS) }
+        let (rows, encoded) = (Generations::new(cached_rows_max), EncodedRows::of(V::COLUMNS));
+        Self { position: 0, table: 0, rows, unwritten: 0, encoded, tally: None }
+    }
+
+    /// The same, of which `tally` counts what is folded in.
+    pub(crate) fn counted_by(self, tally: impl Tally<V> + 'static) -> Self {
+        Self { tally: Some(Box::new(tally)), ..self }
     }
 }
 
@@ -114,6 +136,9 @@ impl<V: StoredView> ReadModel for ViewTable<V> {
         }
         self.unwritten = 0;
         self.encoded.clear();
+        if let Some(tally) = &mut self.tally {
+            tally.forget();
+        }
         self.table = checkpoint.table;
         self.position = checkpoint.position;
         Ok(())
@@ -143,6 +168,9 @@ impl<V: StoredView> ReadModel for ViewTable<V> {
             }
             self.unwritten += usize::from(row.is_written);
             row.is_written = false;
+            if let Some(tally) = &mut self.tally {
+                tally.count(&row.view, &change.change);
+            }
         }
         let folded = halt
             .as_ref()
@@ -205,6 +233,12 @@ impl<V: StoredView> ReadModel for ViewTable<V> {
 
     fn checkpoint(&self) -> Checkpoint {
         Checkpoint { position: self.position, frontier: None, table: self.table }
+    }
+
+    fn committed(&mut self) {
+        if let Some(tally) = &mut self.tally {
+            tally.commit();
+        }
     }
 
     fn unwritten(&self) -> usize {

@@ -8,7 +8,7 @@ use projectors::{
         merkle::{Frontier, leaf_hash},
     },
     replay::Purpose,
-    skips,
+    skips, watch,
 };
 use read_store::{
     notices::{self, Notice},
@@ -17,12 +17,13 @@ use read_store::{
     views::{OrderView, StockView},
 };
 use sqlx::{Row, postgres::PgListener, types::Json};
-use telemetry::exit::Exit;
+use telemetry::{exit::Exit, metrics::Metrics};
+use time::macros::datetime;
 use uuid::Uuid;
 
 use crate::{
     story::{EVENTS_PER_ORDER, Teller, context},
-    world::{World, eventually},
+    world::{self, World, eventually},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,6 +62,17 @@ async fn every_event_reaches_every_read_model() {
         assert_eq!(running.metric("projection_events_applied_total", name), end);
         assert_eq!(running.metric("projection_position", name), end);
         assert_eq!(running.metric("projection_lag_events", name), 0);
+        assert_eq!(running.sample(&format!("projection_lag_seconds{{projection=\"{name}\"}}")), Some(0.0));
+    }
+    for (series, expected) in [
+        ("order_events_total{event=\"placed\"}", 40.0),
+        ("order_events_total{event=\"delivered\"}", 40.0),
+        ("order_events_total{event=\"rejected\"}", 0.0),
+        ("payment_events_total{event=\"captured\"}", 40.0),
+        ("notification_events_total{event=\"sent\"}", 40.0),
+        ("order_confirmation_duration_seconds_count", 40.0),
+    ] {
+        assert_eq!(running.sample(series), Some(expected), "{series}");
     }
     running.stop().await;
 }
@@ -161,6 +173,11 @@ async fn an_event_of_an_unknown_type_halts_its_projection_and_no_other() {
         (world.projection(ProjectionName::Orders).await.head == end).then_some(())
     })
     .await;
+    let lag_s = running.sample("projection_lag_seconds{projection=\"orders\"}").unwrap();
+    let since = datetime!(2026-11-20 12:00:00 UTC);
+    let now = std::time::SystemTime::from(since) + std::time::Duration::from_secs_f64(lag_s);
+    assert!(now.elapsed().is_ok_and(|ago| ago < Duration::from_secs(60)), "as old as the event that it stands before: {lag_s} s");
+    assert_eq!(running.sample("order_events_total{event=\"placed\"}"), Some(3.0), "what precedes the event is counted once");
     running.stop().await;
 
     // A restart tries again, and halts again at the same place, without forgetting since when.
@@ -426,4 +443,67 @@ async fn a_log_that_ends_before_what_was_applied_halts() {
     assert_eq!(refused.exit(), Exit::Conflict, "{refused}");
     world.reach(&[ProjectionName::Inventory, ProjectionName::Audit], end).await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_together_count_what_happens_to_orders_once() {
+    let world = World::new().await;
+    let (one, other) = (world.run().await, world.run().await);
+    let end = world.teller().tell(120).await;
+    world.reach(&ProjectionName::ALL, end).await;
+    for series in [
+        "order_events_total{event=\"confirmed\"}",
+        "payment_events_total{event=\"captured\"}",
+        "order_confirmation_duration_seconds_count",
+    ] {
+        let what = format!("{series} to be 120 in both instances together");
+        eventually(&what, async || {
+            let sum = one.sample(series).unwrap() + other.sample(series).unwrap();
+            assert!(sum <= 120.0, "{series}: {sum}");
+            (sum >= 120.0).then_some(())
+        })
+        .await;
+    }
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tables_tell_which_orders_are_open_and_what_is_not_signed() {
+    let world = World::new().await;
+    let metrics = Metrics::new("test");
+    let placed_s_ago = |status: &str, count: usize| {
+        format!(
+            "INSERT INTO contrail.orders (view_id, version, payload, status, payment_status, customer_id, placed_at, updated_at, position, \
+             total_minor, currency, skus) SELECT '{status}-' || n, 1, '{{}}', '{status}', 'NONE', 'c', now() - n * interval '1 second', now(), n, \
+             1, 'EUR', '{{}}' FROM generate_series(1, {count}) AS n"
+        )
+    };
+    world.execute(&placed_s_ago("PLACED", 90)).await;
+    world.execute(&placed_s_ago("CONFIRMED", 10_050)).await;
+    world.execute(&placed_s_ago("DELIVERED", 5)).await;
+    let watching = tokio::spawn(watch::watch(world.pool.clone(), metrics.clone()));
+    let sample = |series: &str| world::sample(&metrics.plain_text(), series);
+    eventually("the tables to be looked at", async || sample("orders_open_oldest_seconds{status=\"SHIPPED\"}").map(drop)).await;
+    for (status, count) in [("PLACED", 90.0), ("RESERVED", 0.0), ("CONFIRMED", 10_000.0), ("SHIPPED", 0.0)] {
+        assert_eq!(sample(&format!("orders_open{{status=\"{status}\"}}")), Some(count), "{status}");
+    }
+    assert_eq!(sample("orders_open{status=\"DELIVERED\"}"), None, "nothing is still to happen to those");
+    let oldest = |status: &str| sample(&format!("orders_open_oldest_seconds{{status=\"{status}\"}}")).unwrap();
+    assert!((90.0..120.0).contains(&oldest("PLACED")), "{}", oldest("PLACED"));
+    assert_eq!(sample("orders_open_oldest_seconds{status=\"RESERVED\"}"), Some(0.0));
+    assert!((10_050.0..10_080.0).contains(&oldest("CONFIRMED")), "the oldest of all: {}", oldest("CONFIRMED"));
+    assert_eq!((sample("audit_signed_position"), sample("audit_unsigned_seconds")), (Some(0.0), Some(0.0)));
+    watching.abort();
+
+    // The index answers, and reads no more than it has to.
+    world.execute("VACUUM ANALYZE contrail.orders").await;
+    let sql = "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT count(*), min(placed_at) FROM (SELECT placed_at FROM contrail.orders \
+               WHERE status = 'CONFIRMED' ORDER BY placed_at LIMIT 10000) AS oldest";
+    let plan: Vec<String> = sqlx::query_scalar(sql).fetch_all(&world.pool).await.unwrap();
+    let plan = plan.join("\n");
+    assert!(
+        plan.contains("Index Only Scan Backward using orders_status_placed_at_view_id_idx") && plan.contains("rows=10000 "),
+        "{plan}"
+    );
 }

@@ -151,6 +151,11 @@ impl Running {
         self.dependencies.health.is_ready()
     }
 
+    /// The value of a series, if there is one.
+    pub(crate) fn sample(&self, series: &str) -> Option<f64> {
+        sample(&self.dependencies.metrics.plain_text(), series)
+    }
+
     /// A counter or gauge of one projection.
     pub(crate) fn metric(&self, metric: &str, name: ProjectionName) -> u64 {
         let text = self.dependencies.metrics.plain_text();
@@ -158,6 +163,11 @@ impl Running {
         let line = text.lines().find_map(|line| line.strip_prefix(&prefix));
         line.unwrap_or_else(|| panic!("no {prefix}in\n{text}")).parse().unwrap()
     }
+}
+
+/// The value of a series, named with its labels as it is printed.
+pub(crate) fn sample(text: &str, series: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// Polls until there is a value, or panics after a minute.
