@@ -6,7 +6,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
-use event_store::{JetStreamEventStore, KeptLetter, NatsAccess};
+use event_store::{JetStreamEventStore, KeptLetter, NatsAccess, WorkSource};
 use reactors::{
     Reactor as _, ReactorMetrics, Surroundings,
     allocator::{self, AllocatorOptions},
@@ -183,12 +183,15 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         budget: settings.retry_budget,
     };
     let mut tasks = JoinSet::new();
+    let mut queues: Vec<(&'static str, WorkSource)> = Vec::new();
     let runs = |name: &str| settings.only.iter().any(|only| only == name);
     if runs(allocator::NAME) {
+        queues.push((allocator::NAME, allocator::SOURCE));
         let options = AllocatorOptions { payment_window: settings.payment_window };
         tasks.spawn(allocator::run(options, surroundings.clone()));
     }
     if runs(Payments::NAME) {
+        queues.extend([(Payments::NAME, Payments::SOURCE), (ChargeChecks::NAME, ChargeChecks::SOURCE)]);
         let gateway = StripeGateway::new(settings.stripe_api_base.clone(), settings.stripe_api_key.clone())
             .context("set up the payment gateway's client")?;
         let payments = Arc::new(Payments::new(gateway, &surroundings).with_checks(settings.charge_checks.clone()));
@@ -196,19 +199,23 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         tasks.spawn(reactors::run(payments, surroundings.clone()));
     }
     if runs(Notifications::NAME) {
+        queues.push((Notifications::NAME, Notifications::SOURCE));
         let mailer = mailer(&settings)?;
         tasks.spawn(reactors::run(Notifications::new(mailer, &surroundings), surroundings.clone()));
     }
     if let Some((url, secrets)) = settings.webhooks.filter(|_| runs(Webhooks::NAME)) {
+        queues.push((Webhooks::NAME, Webhooks::SOURCE));
         let webhooks = Webhooks::new(url, secrets, &surroundings).context("set up the client of webhooks")?;
         tasks.spawn(reactors::run(webhooks, surroundings.clone()));
     }
     if runs(Deadlines::NAME) {
+        queues.extend([(Deadlines::NAME, deadlines::WATCHED), (Deadlines::NAME, Deadlines::SOURCE)]);
         tasks.spawn(deadlines::watch(surroundings.clone()));
         tasks.spawn(reactors::run(Deadlines::new(&surroundings), surroundings.clone()));
     }
     tasks.spawn(watch_log(store.clone(), health.clone(), drain.clone()));
     tasks.spawn(count_dead_letters(store.clone(), surroundings.metrics.clone(), drain.clone()));
+    tasks.spawn(measure_backlogs(queues, store.clone(), surroundings.metrics.clone(), drain.clone()));
     let operations = telemetry::http::operations(health, metrics);
     let finished = async {
         tokio::select! {
@@ -285,6 +292,32 @@ async fn count_dead_letters(store: JetStreamEventStore, metrics: ReactorMetrics,
                 }
             }
             Err(error) => tracing::debug!("count the dead letters: {error}"),
+        }
+        tokio::select! {
+            () = drain.started() => return,
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+        }
+    }
+}
+
+/// Keeps the metrics of how far the reactors that run here are behind true.
+async fn measure_backlogs(
+    queues: Vec<(&'static str, WorkSource)>,
+    store: JetStreamEventStore,
+    metrics: ReactorMetrics,
+    drain: Drain,
+) {
+    const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+    for &(reactor, _) in &queues {
+        metrics.begins(reactor);
+    }
+    loop {
+        for &(reactor, source) in &queues {
+            match store.backlog(reactor, source).await {
+                // A queue that nobody has opened yet is opened within a moment, and is measured then.
+                Ok(backlog) => backlog.iter().for_each(|backlog| metrics.backlog_is(reactor, source, backlog)),
+                Err(error) => tracing::debug!(reactor, "measure a backlog: {error}"),
+            }
         }
         tokio::select! {
             () = drain.started() => return,

@@ -43,6 +43,8 @@ use crate::{
 
 /// The allocator's name: of its durable consumer, in logs, metrics and dead letters.
 pub const NAME: &str = "allocator";
+/// Where its events come from.
+pub const SOURCE: WorkSource = WorkSource::Log(&["order"]);
 
 /// Events decided together at most.
 const BATCH_ITEMS_MAX: usize = 1_024;
@@ -74,7 +76,7 @@ pub async fn run(options: AllocatorOptions, surroundings: Surroundings) {
     }
     let mut queue = store.work_queue(WorkQueueOptions {
         name: NAME,
-        source: WorkSource::Log(&["order"]),
+        source: SOURCE,
         takes_redrives: true,
         beginning: Beginning::First,
         ack_wait: ACK_WAIT,

@@ -16,7 +16,7 @@ use domain::{
 };
 use event_store::{ExecuteError, JetStreamEventStore, Loaded, WorkSource};
 
-pub use self::watch::watch;
+pub use self::watch::{WATCHED, watch};
 use crate::{
     causation::{Identity, caused_by},
     clock,

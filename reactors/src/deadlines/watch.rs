@@ -16,6 +16,8 @@ use crate::{
     reactor::{ACK_WAIT, Reactor as _, Surroundings},
 };
 
+/// Where the events come from that tell whether an order is paid.
+pub const WATCHED: WorkSource = WorkSource::Log(&["order"]);
 /// The event with which the customer's time to pay begins.
 pub(super) const STOCK_RESERVED: &str = "contrail.order.stock_reserved.v1";
 /// What ends it.
@@ -41,7 +43,7 @@ pub async fn watch(surroundings: Surroundings) {
     }
     let mut queue = store.work_queue(WorkQueueOptions {
         name: Deadlines::NAME,
-        source: WorkSource::Log(&["order"]),
+        source: WATCHED,
         takes_redrives: false,
         beginning: Beginning::First,
         ack_wait: ACK_WAIT,

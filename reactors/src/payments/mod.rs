@@ -6,7 +6,10 @@
 pub mod gateway;
 pub mod stripe;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use domain::{
     Money, OrderId,
@@ -30,6 +33,7 @@ use crate::{
     breaker::{Breaker, Limits},
     causation::{Identity, caused_by},
     clock,
+    metrics::{ChargeEnd, GatewayCall, ReactorMetrics},
     reactor::{Failure, News, Reactor, Surroundings},
 };
 
@@ -53,6 +57,7 @@ pub struct Payments {
     gateway: StripeGateway,
     gateway_calls: Semaphore,
     breaker: Breaker,
+    metrics: ReactorMetrics,
     drain: Drain,
     /// How long after an order was called off its charge is looked for again.
     checks: Vec<Duration>,
@@ -70,7 +75,8 @@ impl Payments {
     pub fn new(gateway: StripeGateway, surroundings: &Surroundings) -> Self {
         let Surroundings { store, metrics, health, drain, .. } = surroundings.clone();
         let breaker = Breaker::new(Self::GATEWAY, Limits::default(), &metrics, &health);
-        Self { store, gateway, gateway_calls: Semaphore::new(GATEWAY_CALLS_MAX), breaker, drain, checks: CHARGE_CHECKS.to_vec() }
+        let gateway_calls = Semaphore::new(GATEWAY_CALLS_MAX);
+        Self { store, gateway, gateway_calls, breaker, metrics, drain, checks: CHARGE_CHECKS.to_vec() }
     }
 
     /// The same, but it looks for the charges of orders that were called off at these times after that.
@@ -253,7 +259,7 @@ impl Payments {
             }
             Step::Refund { payment_intent_id, amount } => {
                 let refund = self.gateway.refund(standing.order_id.0, &payment_intent_id, amount.minor_units);
-                let refund_id = self.call(refund).await?.map_err(gateway_failure)?.refund_id;
+                let refund_id = self.call(GatewayCall::Refund, refund).await?.map_err(gateway_failure)?.refund_id;
                 let command = payment::RecordRefund { refund_id, refunded_at: clock::now() };
                 Outcome { order: None, payment: Some(PaymentCommand::RecordRefund(command)) }
             }
@@ -284,14 +290,20 @@ impl Payments {
     }
 
     /// Makes one call to the gateway, once one more may be made.
-    async fn call<T>(&self, call: impl Future<Output = Result<T, GatewayError>>) -> Result<Result<T, GatewayError>, Failure> {
+    async fn call<T>(
+        &self,
+        kind: GatewayCall,
+        call: impl Future<Output = Result<T, GatewayError>>,
+    ) -> Result<Result<T, GatewayError>, Failure> {
         let _one_of_few = tokio::select! {
             biased;
             () = self.drain.started() => return Err(Failure::not_tried(Draining)),
             turn = self.gateway_calls.acquire() => turn.expect("the semaphore is never closed"),
         };
         let admitted = self.breaker.admit().await.map_err(Failure::not_tried)?;
+        let asked = Instant::now();
         let answer = call.await;
+        self.metrics.gateway_answered(kind, asked.elapsed());
         match &answer {
             Err(error) if error.is_of_the_gateway() => admitted.failed(error.retry_after()),
             _ => admitted.worked(),
@@ -312,7 +324,14 @@ impl Payments {
             currency: amount.currency.code().to_owned(),
             payment_method,
         };
-        match self.call(self.gateway.charge(&request)).await? {
+        let answer = self.call(GatewayCall::Charge, self.gateway.charge(&request)).await?;
+        self.metrics.charged(match &answer {
+            Ok(ChargeOutcome::Captured { .. }) => ChargeEnd::Captured,
+            Ok(ChargeOutcome::Declined { .. }) => ChargeEnd::Declined,
+            Err(GatewayError::Permanent { status, .. }) if gateway::is_about_the_request(*status) => ChargeEnd::Declined,
+            Err(_) => ChargeEnd::Failed,
+        });
+        match answer {
             Ok(ChargeOutcome::Captured { payment_intent_id }) => {
                 *charged = Some((payment_intent_id.clone(), amount));
                 Ok(Outcome::captured(payment_intent_id, amount, true))
@@ -334,7 +353,7 @@ impl Payments {
         if let Some(charged) = charged.clone() {
             return Ok(Some(charged));
         }
-        let found = self.call(self.gateway.find_charge(order_id.0)).await?.map_err(gateway_failure)?;
+        let found = self.call(GatewayCall::FindCharge, self.gateway.find_charge(order_id.0)).await?.map_err(gateway_failure)?;
         let Some(found) = found else { return Ok(None) };
         let currency = found.currency.to_uppercase().parse().map_err(Failure::permanent)?;
         Ok(Some((found.payment_intent_id, Money::new(found.amount_minor, currency))))
