@@ -20,6 +20,11 @@ impl Scrape {
         Ok(Self(answer.error_for_status().context("ask for metrics")?.text().await.context("read metrics")?))
     }
 
+    /// All of it, in the Prometheus text format.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// The value of a series, named with its labels as it is printed: `up{job="x"}`. `None` if there is no such series.
     pub fn value(&self, series: &str) -> Option<f64> {
         let mut values = self.0.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

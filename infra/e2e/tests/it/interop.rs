@@ -67,7 +67,7 @@ fn certificate(name: &str) -> String {
     format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -82,11 +82,12 @@ fn order_by(customer: &str, payment_method: &str) -> NewOrder {
     order
 }
 
-async fn until_all_are(shop: &Shop, order_ids: &[String], status: &str) {
+pub(crate) async fn until_all_are(shop: &Shop, order_ids: &[String], status: &str) {
     let what = format!("all are {status}");
     let seen = eventually(&what, DEADLINE, async || {
         let orders = shop.orders(order_ids).await?;
-        Ok(orders.iter().all(|order| order.status == status).then_some(()))
+        // One that the read model does not have yet is not among them.
+        Ok((orders.len() == order_ids.len() && orders.iter().all(|order| order.status == status)).then_some(()))
     });
     seen.await.unwrap_or_else(|error| panic!("{error:#}"));
 }

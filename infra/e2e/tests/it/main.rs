@@ -30,3 +30,4 @@ mod traces;
 
 mod cloudevents;
 mod interop;
+mod metrics;
