@@ -1,6 +1,7 @@
 //! That what operators look at holds together, and names only what there is.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod dashboards;
 mod interop;
 mod rules;
 
