@@ -16,6 +16,7 @@ mod deadlines;
 mod gateway_outage;
 
 mod least_privilege;
+mod operations;
 
 mod drain;
 mod kills;
