@@ -9,8 +9,9 @@ use clap::{
 use projectors::{
     audit::{
         export::{Destination, Filter, Format, Request},
-        key::Signer,
+        key::{Signer, VerifierKey},
     },
+    backup::{BackUp, Restore},
     migrate,
     replay::Purpose,
     settings::{BULK_POOL, Database, DatabaseArgs, KeyArgs, NatsAccess, NatsArgs, POOL, RunArgs},
@@ -42,11 +43,93 @@ pub(crate) enum Command {
     Skip(SkipArgs),
     /// Create the streams and the schema, or bring them up to date
     Migrate(MigrateArgs),
+    /// Back up the log with its queues, timers and dead letters, or restore them
+    Log {
+        #[command(subcommand)]
+        command: LogCommand,
+    },
     /// Prove that the trail of events is complete and unchanged
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Copy the log into a folder, while everything goes on; needs the rights of `migrate`
+    Backup(BackupArgs),
+    /// Restore the log from such a folder into a server that has none; needs the rights of `migrate`. No service should run meanwhile
+    Restore(RestoreArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BackupArgs {
+    /// The folder to write, which must be empty or not there; it appears once it is complete
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Put the audit trail's private key, AUDIT_KEY_FILE, into the folder as well: whoever has it can sign as you do
+    #[arg(long)]
+    with_keys: bool,
+    #[command(flatten)]
+    nats: NatsArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    key: KeyArgs,
+    /// How to print the summary
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+impl BackupArgs {
+    pub(crate) fn check(self) -> Result<BackUp, SettingsError> {
+        let mut mistakes = Mistakes::new();
+        let nats_url = self.nats.required(&mut mistakes);
+        let database = self.database.optional(POOL, &mut mistakes);
+        let key_file = if self.with_keys { self.key.required_file(&mut mistakes) } else { None };
+        mistakes.finish()?;
+        let pool = database.map(|database| database.pool);
+        Ok(BackUp { nats_url: nats_url.expect(CHECKED), pool, out: self.out, key_file })
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArgs {
+    /// The folder that `backup` has written
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// The verifier key that the signed head in the backup must be signed by, or a file that holds it
+    #[arg(long)]
+    key: Option<String>,
+    /// How many servers hold each stream: 1, 3 or 5; by default as many as held it when it was backed up
+    #[arg(long, env = "EVENTS_REPLICAS")]
+    events_replicas: Option<String>,
+    #[command(flatten)]
+    nats: NatsArgs,
+    /// How to print the summary
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+impl RestoreArgs {
+    pub(crate) fn check(self) -> Result<Restore, SettingsError> {
+        let mut mistakes = Mistakes::new();
+        let nats_url = self.nats.required(&mut mistakes);
+        let replicas = mistakes.optional("EVENTS_REPLICAS", self.events_replicas, None, |text| replicas(text).map(Some));
+        let key = mistakes.optional("--key", self.key, None, |text| {
+            VerifierKey::from_argument(text).map(Some).map_err(|error| error.to_string())
+        });
+        mistakes.finish()?;
+        Ok(Restore { nats_url: nats_url.expect(CHECKED), from: self.from, replicas, key })
+    }
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    match settings::number(text)? {
+        replicas @ (1 | 3 | 5) => Ok(replicas),
+        _ => Err("must be 1, 3 or 5".to_owned()),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -193,10 +276,7 @@ impl MigrateArgs {
         let mut mistakes = Mistakes::new();
         let nats_url = self.nats.required(&mut mistakes);
         let database = self.database.required(BULK_POOL, &mut mistakes);
-        let replicas = mistakes.optional("EVENTS_REPLICAS", self.events_replicas, 1, |text| match settings::number(text)? {
-            replicas @ (1 | 3 | 5) => Ok(replicas),
-            _ => Err("must be 1, 3 or 5".to_owned()),
-        });
+        let replicas = mistakes.optional("EVENTS_REPLICAS", self.events_replicas, 1, replicas);
         mistakes.finish()?;
         Ok(MigrateSettings {
             nats_url: nats_url.expect(CHECKED),

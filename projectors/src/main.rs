@@ -13,6 +13,7 @@ use projectors::{
         key::{Signer, VerifierKey},
         live, verify,
     },
+    backup,
     failure::Failure,
     log, migrate,
     replay::{self, DifferenceLog, Replayer, Report},
@@ -23,7 +24,7 @@ use projectors::{
 use serde::Serialize;
 use telemetry::{drain::Drain, exit::Exit, output::Output};
 
-use crate::cli::{AuditCommand, Cli, Command, ConsistencyArgs, ExportArgs, KeygenArgs, ReplayArgs, VerifyArgs};
+use crate::cli::{AuditCommand, Cli, Command, ConsistencyArgs, ExportArgs, KeygenArgs, LogCommand, ReplayArgs, VerifyArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -67,9 +68,29 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
             let reader = settings.reader.as_deref();
             migrate::migrate(&settings.nats_url, &settings.database, settings.replicas, reader, settings.wait).await?;
         }
+        Command::Log { command } => backup_or_restore(command).await?,
         Command::Audit { command } => return audit(command).await,
     }
     Ok(Exit::Done)
+}
+
+/// Neither leaves anything that looks complete when a signal comes first.
+async fn backup_or_restore(command: LogCommand) -> Result<(), Failure> {
+    match command {
+        LogCommand::Backup(args) => {
+            let output = args.output;
+            let request = args.check()?;
+            let done = unless_interrupted(Box::pin(backup::back_up(&request))).await?;
+            println!("{}", backup::render(&done, output));
+        }
+        LogCommand::Restore(args) => {
+            let output = args.output;
+            let request = args.check()?;
+            let done = unless_interrupted(Box::pin(backup::restore(&request))).await?;
+            println!("{}", backup::render(&done, output));
+        }
+    }
+    Ok(())
 }
 
 /// Gives `work` up when a signal comes first; what it leaves then is its own affair.

@@ -19,14 +19,39 @@ pub(crate) struct Board(MultiProgress);
 impl Board {
     /// Shows a further piece of work.
     pub(crate) fn add(&self, what: impl Into<String>, events: u64) -> Progress {
-        Progress::on(self, what.into(), events)
+        Progress::on(self, what.into(), events, Unit::Events)
     }
 }
 
-/// The progress of one piece of work, in events.
+/// What is counted.
+#[derive(Clone, Copy, Debug)]
+enum Unit {
+    Events,
+    Bytes,
+}
+
+impl Unit {
+    fn template(self, total: u64) -> &'static str {
+        match self {
+            Self::Events => "{prefix} {wide_bar} {pos}/{len} events, {per_sec}, {eta} left",
+            Self::Bytes if total == 0 => "{prefix} {spinner} {bytes}, {bytes_per_sec}",
+            Self::Bytes => "{prefix} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+/// The progress of one piece of work, in events or bytes.
 #[derive(Debug)]
 pub(crate) struct Progress {
     what: String,
+    unit: Unit,
     events: Cell<u64>,
     bar: Option<ProgressBar>,
     logged_at: Cell<Instant>,
@@ -35,16 +60,21 @@ pub(crate) struct Progress {
 impl Progress {
     /// Of work that is done alone.
     pub(crate) fn new(what: impl Into<String>, events: u64) -> Self {
-        Self::on(&Board::default(), what.into(), events)
+        Self::on(&Board::default(), what.into(), events, Unit::Events)
     }
 
-    fn on(board: &Board, what: String, events: u64) -> Self {
+    /// Of work that is done alone and counted in bytes; 0 if nobody knows how many there will be.
+    pub(crate) fn in_bytes(what: impl Into<String>, bytes: u64) -> Self {
+        Self::on(&Board::default(), what.into(), bytes, Unit::Bytes)
+    }
+
+    fn on(board: &Board, what: String, events: u64, unit: Unit) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} events, {per_sec}, {eta} left");
+            let style = ProgressStyle::with_template(unit.template(events));
             let bar = ProgressBar::new(events).with_prefix(what.clone());
             board.0.add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
         });
-        Self { what, events: Cell::new(events), bar, logged_at: Cell::new(Instant::now()) }
+        Self { what, unit, events: Cell::new(events), bar, logged_at: Cell::new(Instant::now()) }
     }
 
     /// It goes on from `position`, and not from the beginning.
@@ -62,7 +92,10 @@ impl Progress {
         } else if self.logged_at.get().elapsed() >= LOG_INTERVAL {
             self.logged_at.set(Instant::now());
             let events = self.events.get();
-            info!(position, events, "{} is at {position} of {events} events", self.what);
+            match events {
+                0 => info!(position, "{} is at {position} {}", self.what, self.unit.name()),
+                _ => info!(position, events, "{} is at {position} of {events} {}", self.what, self.unit.name()),
+            }
         }
     }
 

@@ -47,6 +47,11 @@ impl DatabaseArgs {
             Ok(Database { pool: read_store::pool::open(&url, limits).map_err(wrong)?, options })
         })
     }
+
+    /// The same if there is a URL.
+    pub fn optional(self, limits: PoolSettings, mistakes: &mut Mistakes) -> Option<Database> {
+        if self.database_url.is_none() { None } else { self.required(limits, mistakes) }
+    }
 }
 
 /// The read models' database; nothing is connected yet.
@@ -72,6 +77,12 @@ impl KeyArgs {
         mistakes.required("AUDIT_KEY_FILE", self.audit_key_file, |path| {
             Signer::from_file(&PathBuf::from(path)).map_err(|error| crate::read_models::chain(&error))
         })
+    }
+
+    /// The file, which must hold a key, or a mistake.
+    pub fn required_file(self, mistakes: &mut Mistakes) -> Option<PathBuf> {
+        let file = self.audit_key_file.clone().map(PathBuf::from);
+        self.required(mistakes).and(file)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     leaders,
     page::{Inboxes, LOAD_DEADLINE},
     snapshots::Snapshots,
-    wire::STREAM,
+    wire::{RESTORING, STREAM},
 };
 
 /// How long one request to the server may take before its outcome counts as unknown.
@@ -208,6 +208,9 @@ impl JetStreamEventStore {
             return Err("waiting for the NATS server".to_owned());
         }
         match self.connection.jetstream.get_stream(STREAM).await {
+            Ok(stream) if stream.cached_info().config.metadata.contains_key(RESTORING) => {
+                Err(format!("waiting for the stream {STREAM} to be restored: `projectors log restore` has not come to its end"))
+            }
             Ok(stream) => {
                 // Set once; the number of replicas of a running log is changed by nobody but an operator.
                 let _ = self.connection.replicas.set(stream.cached_info().config.num_replicas);

@@ -9,11 +9,13 @@
 //! * [`JetStreamEventStore::set_timers`]: events that come again at a given time.
 //! * [`JetStreamEventStore::dead_letters`]: what they gave up on, and [`redrive`](JetStreamEventStore::redrive), which has it tried again.
 //! * [`JetStreamEventStore::set_up`]: creates the streams; no service calls it but `projectors migrate`.
+//! * [`JetStreamEventStore::copy_stream`] and [`restore_stream`](JetStreamEventStore::restore_stream): backups, for `projectors log`.
 //!
 //! What JetStream guarantees and what it does not is written in DESIGN §3 and in `infra/adr/`; the comments here name
 //! the fact that each piece of code rests on.
 
 mod access;
+mod backup;
 mod connection;
 mod set_up;
 
@@ -52,6 +54,7 @@ mod wire;
 pub use access::{NatsAccess, NatsArgs, options, servers};
 pub use append::{AppendError, Appended};
 pub use backlog::Backlog;
+pub use backup::{BACKED_UP_STREAMS, CopyError, Extent, QueuePosition, StandingStream, StreamCopy, StreamRestore};
 pub use cache::{CACHE_BYTES, CacheStats};
 pub use connection::{ConnectError, JetStreamEventStore};
 pub use cqrs::{JetStreamContext, METADATA_KEYS};

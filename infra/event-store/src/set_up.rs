@@ -11,7 +11,7 @@ use async_nats::jetstream::{
 use crate::{
     JetStreamEventStore,
     wire::{
-        DEAD_LETTER_STREAM, DEAD_LETTER_SUBJECTS, DISCARDED_LETTER_STREAM, DISCARDED_LETTER_SUBJECTS, EVENT_SUBJECTS,
+        DEAD_LETTER_STREAM, DEAD_LETTER_SUBJECTS, DISCARDED_LETTER_STREAM, DISCARDED_LETTER_SUBJECTS, EVENT_SUBJECTS, RESTORING,
         SNAPSHOT_BUCKET, STREAM, TIMER_STREAM, TIMER_SUBJECTS,
     },
 };
@@ -31,6 +31,9 @@ pub enum SetUpError {
         #[source]
         source: CreateStreamError,
     },
+    /// A stream is only partly there, and must not be taken for a whole one.
+    #[error("the stream {0} is being restored; if nobody does so any more, run `projectors log restore` again")]
+    Restoring(&'static str),
     /// The server refused the snapshots' bucket, or did not answer.
     #[error("set up the bucket {SNAPSHOT_BUCKET}")]
     Bucket(#[source] CreateKeyValueError),
@@ -48,6 +51,12 @@ impl JetStreamEventStore {
             (DISCARDED_LETTER_STREAM, discarded_letters(replicas)),
         ];
         for (stream, config) in streams {
+            // An update would take the mark off. Whatever else is wrong with the stream, the update says as well.
+            if let Ok(standing) = self.connection.jetstream.get_stream(stream).await
+                && standing.cached_info().config.metadata.contains_key(RESTORING)
+            {
+                return Err(SetUpError::Restoring(stream));
+            }
             self.connection
                 .jetstream
                 .create_or_update_stream(config)

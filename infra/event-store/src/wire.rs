@@ -16,6 +16,9 @@ pub const DISCARDED_LETTER_STREAM: &str = "DISCARDED_LETTERS";
 /// The KV bucket of aggregate snapshots, disposable.
 pub const SNAPSHOT_BUCKET: &str = "SNAPSHOTS";
 
+/// The key in the metadata of a stream that is being restored, until all of it is there.
+pub(crate) const RESTORING: &str = "contrail-restoring";
+
 /// Most events of one transaction: JetStream's limit of an atomic batch.
 pub const TRANSACTION_EVENTS_MAX: usize = 1_000;
 

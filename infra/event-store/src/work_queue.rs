@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use async_nats::jetstream::{
     AckKind, Message,
     consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull},
+    context::ConsumerInfoErrorKind,
 };
 use bytes::Bytes;
 use domain::{DecodeError, envelope::StoredEvent};
@@ -117,6 +118,9 @@ pub struct WorkQueue {
     /// Most events that are asked for at once.
     asked_max: usize,
     trouble: Trouble,
+    /// Where the consumer began, once that is known: it cannot be changed, and one that was restored began elsewhere than
+    /// [`WorkQueueOptions::beginning`] says.
+    begun: Option<DeliverPolicy>,
     /// Events to be handled again.
     redrives: Option<Redrives>,
     /// What was taken from `messages` and not returned yet.
@@ -176,6 +180,7 @@ impl JetStreamEventStore {
             interruptions: self.connection.interruptions.clone(),
             messages: None,
             trouble: Trouble::default(),
+            begun: None,
             redrives: options.takes_redrives.then(|| Redrives::new(self.clone(), options.name)),
             gathered: Vec::new(),
             is_active: false,
@@ -290,10 +295,6 @@ impl WorkQueue {
         let config = pull::Config {
             durable_name: Some(options.name.to_owned()),
             filter_subjects: options.source.subjects(),
-            deliver_policy: match options.beginning {
-                Beginning::First => DeliverPolicy::All,
-                Beginning::Now => DeliverPolicy::New,
-            },
             ack_policy: AckPolicy::Explicit,
             ack_wait: options.ack_wait,
             max_ack_pending: options.in_flight_max,
@@ -310,6 +311,18 @@ impl WorkQueue {
                 .get_stream_no_info(options.source.stream())
                 .await
                 .map_err(|error| error.to_string())?;
+            let deliver_policy = match self.begun {
+                Some(begun) => begun,
+                None => match stream.consumer_info(options.name).await {
+                    Ok(info) => info.config.deliver_policy,
+                    Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => match options.beginning {
+                        Beginning::First => DeliverPolicy::All,
+                        Beginning::Now => DeliverPolicy::New,
+                    },
+                    Err(error) => return Err(error.to_string()),
+                },
+            };
+            let config = pull::Config { deliver_policy, ..config };
             // Creating an existing consumer again with the same settings does nothing.
             let consumer: PullConsumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
             let messages = consumer.stream().max_messages_per_batch(self.asked_max);
@@ -318,16 +331,20 @@ impl WorkQueue {
             } else {
                 messages.expires(SHARED_REQUEST).heartbeat(SHARED_REQUEST / 6)
             };
-            messages.messages().await.map_err(|error| error.to_string())
+            let messages = messages.messages().await.map_err(|error| error.to_string())?;
+            Ok((messages, deliver_policy))
         };
         let what = format!("open the work queue {}", options.name);
         match started.await {
-            Ok(messages) => {
+            Ok((messages, begun)) => {
                 self.messages = Some(messages);
+                self.begun = Some(begun);
                 self.is_active = false;
                 self.trouble.over(&what);
             }
             Err(error) => {
+                // Somebody may have made another consumer of that name.
+                self.begun = None;
                 self.trouble.met(&what, error);
                 tokio::time::sleep(RETRY_PAUSE).await;
             }

@@ -73,6 +73,11 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// What a note says, whoever has signed it.
+    pub fn read(note: &str) -> Option<Self> {
+        Self::parse(&note[..=note.rfind("\n\n")?])
+    }
+
     fn parse(text: &str) -> Option<Self> {
         // Lines after the third are extensions, which are signed but mean nothing to us.
         let mut lines = text.strip_suffix('\n')?.split('\n');

@@ -11,4 +11,6 @@ mod audit;
 mod audit_live;
 mod replay;
 
+mod backup;
+
 mod program;

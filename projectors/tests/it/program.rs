@@ -14,24 +14,24 @@ use serde_json::Value;
 use crate::world::{World, eventually};
 
 /// The program without any setting of the environment that the test runs in.
-fn projectors(arguments: &[&str]) -> Command {
+pub(crate) fn projectors(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_projectors"));
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).args(arguments);
     command
 }
 
-fn configured(arguments: &[&str], world: &World, key: &Path) -> Command {
+pub(crate) fn configured(arguments: &[&str], world: &World, key: &Path) -> Command {
     let mut command = projectors(arguments);
     command.env("NATS_URL", world.nats.url()).env("DATABASE_URL", world.database.url()).env("AUDIT_KEY_FILE", key);
     command
 }
 
-fn output(mut command: Command) -> (i32, String, String) {
+pub(crate) fn output(mut command: Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = tokio::task::block_in_place(|| command.output()).unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-fn json(text: &str) -> Value {
+pub(crate) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 

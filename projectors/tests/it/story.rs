@@ -29,6 +29,11 @@ impl Teller {
         Self { store, ends: HashMap::new(), orders: 0 }
     }
 
+    /// Goes on in another log that has the same events.
+    pub(crate) fn in_log(self, store: JetStreamEventStore) -> Self {
+        Self { store, ..self }
+    }
+
     /// Takes so many further orders through, each in one transaction. Returns the position of the last event.
     pub(crate) async fn tell(&mut self, orders: u64) -> u64 {
         let mut position = 0;
