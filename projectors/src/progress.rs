@@ -92,10 +92,8 @@ impl Progress {
         } else if self.logged_at.get().elapsed() >= LOG_INTERVAL {
             self.logged_at.set(Instant::now());
             let events = self.events.get();
-            match events {
-                0 => info!(position, "{} is at {position} {}", self.what, self.unit.name()),
-                _ => info!(position, events, "{} is at {position} of {events} {}", self.what, self.unit.name()),
-            }
+            let of = if events == 0 { String::new() } else { format!(" of {events}") };
+            info!(position, events, "{} is at {position}{of} {}", self.what, self.unit.name());
         }
     }
 

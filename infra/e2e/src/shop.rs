@@ -63,6 +63,17 @@ impl Shop {
         })
     }
 
+    /// The same, to which is acknowledged what was acknowledged to `earlier` up to this position of the log.
+    #[must_use]
+    pub fn remembering(self, earlier: &Self, last_position: u64) -> Self {
+        let mut known = earlier.acknowledged();
+        for answers in known.values_mut() {
+            answers.retain(|answer| answer.position <= last_position);
+        }
+        known.retain(|_, answers| !answers.is_empty());
+        Self { acknowledged: Arc::new(Mutex::new(known)), ..self }
+    }
+
     /// Every acknowledged order by its `Idempotency-Key`: one answer each, unless two tries got different ones.
     pub fn acknowledged(&self) -> BTreeMap<String, Vec<Acknowledged>> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -36,9 +36,13 @@ const CHECK_TIMEOUT: Duration = Duration::from_mins(10);
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the server may take to put the last chunks in their places; servers before 2.15 do all of the work then.
 const FINISH_TIMEOUT: Duration = Duration::from_mins(30);
-/// Bytes of a chunk, and of all that are on their way at a time: what bounds the memory that a copy takes.
+/// Bytes of a chunk of a copy, and of all that are on their way at a time: what bounds the memory that it takes.
 const CHUNK_BYTES: usize = 128 * 1_024;
 const WINDOW_BYTES: usize = 4 * 1_024 * 1_024;
+
+/// What is behind most restores that fail midway: the server gives one up when it has put nothing in its place for five seconds, and it takes a
+/// megabyte of messages at a time.
+const STALLS: &str = "if it has `sync_interval: always`, it may have needed too long for that: see docs/runbooks/disaster.md";
 
 /// JetStream's code for a stream that is not there.
 const STREAM_NOT_FOUND: u64 = 10_059;
@@ -310,7 +314,7 @@ impl StreamCopy {
 }
 
 impl StreamRestore {
-    /// How many bytes a chunk may have.
+    /// How many bytes a chunk should have at most.
     pub const CHUNK_BYTES: usize = CHUNK_BYTES;
 
     /// Sends the next chunk; returns when the server has it.
@@ -321,7 +325,7 @@ impl StreamRestore {
             return Ok(());
         }
         let doing = self.doing();
-        self::answer(&doing, &answer)?.map(drop).map_err(|error| refused(&doing, error))
+        self::answer(&doing, &answer)?.map(drop).map_err(|error| refused(&doing, format!("{error}; {STALLS}")))
     }
 
     /// Says that there are no more chunks; returns what the stream holds once it is there.
@@ -375,4 +379,19 @@ fn unavailable(doing: &str, reason: impl fmt::Display) -> CopyError {
 
 fn refused(doing: &str, reason: impl fmt::Display) -> CopyError {
     CopyError::Refused { doing: doing.to_owned(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_stream_is_the_same_wherever_its_first_message_would_be() {
+        let empty = |first_sequence, last_sequence| Extent { messages: 0, first_sequence, last_sequence };
+        assert!(empty(1, 0).is_of(&empty(0, 0)));
+        assert!(!empty(1, 7).is_of(&empty(1, 0)));
+        let full = |first_sequence| Extent { messages: 2, first_sequence, last_sequence: 9 };
+        assert!(full(3).is_of(&full(3)));
+        assert!(!full(3).is_of(&full(4)));
+    }
 }

@@ -62,9 +62,9 @@ impl NewFolder {
         file.write(&text)?;
         let of_manifest = file.finish()?;
         let files = manifest.streams.iter().map(|stream| &stream.copied).chain(&manifest.key).chain([&of_manifest]);
-        let sums: String = files.map(|CopiedFile { file, sha256, .. }| format!("{sha256}  {file}\n")).collect();
+        let sums: Vec<_> = files.map(|CopiedFile { file, sha256, .. }| format!("{sha256}  {file}\n")).collect();
         let mut file = self.file(SUMS)?;
-        file.write(sums.as_bytes())?;
+        file.write(sums.concat().as_bytes())?;
         file.finish()?;
         File::open(&self.unfinished).and_then(|folder| folder.sync_all()).map_err(cannot)?;
         match fs::rename(&self.unfinished, &self.place) {
@@ -204,5 +204,6 @@ fn other_format(format: u64) -> Failure {
 }
 
 fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    let bytes: Vec<_> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.concat()
 }

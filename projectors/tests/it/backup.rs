@@ -12,7 +12,7 @@ use event_store::{
     BACKED_UP_STREAMS, Beginning, DEAD_LETTER_STREAM, DISCARDED_LETTER_STREAM, DeadLetter, JetStreamEventStore, LogMessage, STREAM,
     Sharing, TIMER_STREAM, Timer, WorkQueueOptions, WorkSource,
 };
-use local_stack::testing;
+use local_stack::{nats::NatsServer, testing};
 use read_store::projections::ProjectionName;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -25,6 +25,14 @@ use crate::{
 };
 
 const PURPOSE: &str = "test";
+
+/// What happens to a file.
+type Damage = fn(&Path);
+
+#[expect(clippy::disallowed_methods, reason = "timers fire by the server's clock")]
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
 
 /// A queue of the log's orders. One whose handling takes longer than the test.
 fn orders(beginning: Beginning) -> WorkQueueOptions {
@@ -135,7 +143,7 @@ async fn what_is_restored_is_what_was_backed_up_with_queues_timers_and_letters()
     // Of ten, the first three are handled.
     let handed_out = taken(&world.store, orders(Beginning::First), 10, 3).await;
     let placed = all_of(&world.store).await[0].1.clone();
-    let due_at = OffsetDateTime::now_utc() + Duration::from_secs(6);
+    let due_at = now() + Duration::from_secs(6);
     let timer = |id: &str, due_at| Timer {
         purpose: PURPOSE,
         aggregate_id: id.to_owned(),
@@ -148,7 +156,7 @@ async fn what_is_restored_is_what_was_backed_up_with_queues_timers_and_letters()
         world.store.put_dead_letter(&letter(position)).await.unwrap();
     }
     let letters = world.store.dead_letters().await.unwrap();
-    world.store.discard_dead_letter(&letters[0], "a test", OffsetDateTime::now_utc()).await.unwrap();
+    world.store.discard_dead_letter(&letters[0], "a test", now()).await.unwrap();
     world.reach(&ProjectionName::ALL, end).await;
     eventually("a checkpoint to be signed", async || {
         (world.count("SELECT count(*) FROM contrail.audit_checkpoints").await > 0).then_some(())
@@ -191,7 +199,7 @@ async fn what_is_restored_is_what_was_backed_up_with_queues_timers_and_letters()
     // One timer fires, the other is still set.
     let fired = tokio::time::timeout(Duration::from_secs(30), taken(&store, timers(), 1, 1)).await.expect("the timer fires");
     assert_eq!(fired, [7]);
-    assert!(OffsetDateTime::now_utc() >= due_at);
+    assert!(now() >= due_at);
     // The set-up step finds all as it should be, and the log goes on where it was.
     let mut migrate = projectors(&["migrate"]);
     migrate.env("NATS_URL", other.url()).env("DATABASE_URL", world.database.url());
@@ -243,7 +251,7 @@ async fn a_damaged_backup_is_refused_and_nothing_is_changed() {
     let other = block_in_place(testing::nats);
     let store = connect(other.url()).await;
     let damaged = directory.path().join("damaged");
-    let damages: [(&str, fn(&Path)); 6] = [
+    let damages: [(&str, Damage); 6] = [
         ("EVENTS.snapshot", |file| flip(file, 1_000)),
         ("TIMERS.snapshot", |file| flip(file, 0)),
         ("manifest.json", |file| flip(file, 100)),
@@ -312,7 +320,7 @@ async fn a_log_that_is_not_what_was_signed_is_not_opened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_was_cut_short_is_no_log_for_anybody_and_can_be_repeated() {
-    let (world, _directory, folder) = backed_up(2_000).await;
+    let (world, _directory, folder) = backed_up(700).await;
     let other = block_in_place(testing::nats);
     let store = connect(other.url()).await;
     let mut log_copy = world.store.copy_stream(STREAM).await.unwrap();
@@ -329,7 +337,7 @@ async fn a_restore_that_was_cut_short_is_no_log_for_anybody_and_can_be_repeated(
         chunks.push(chunk);
     }
     // Nobody sends the last one.
-    assert!(chunks.len() > 5, "{}", chunks.len());
+    assert!(chunks.len() > 2, "{}", chunks.len());
     for chunk in &chunks[..chunks.len() - 1] {
         of_log.put(chunk.clone()).await.unwrap();
     }
@@ -349,10 +357,10 @@ async fn a_restore_that_was_cut_short_is_no_log_for_anybody_and_can_be_repeated(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_is_killed_leaves_nothing_that_looks_complete() {
-    let (world, directory, whole) = backed_up(3_000).await;
+    let (world, directory, whole) = backed_up(1_500).await;
     let size = fs::metadata(whole.join("EVENTS.snapshot")).unwrap().len();
     let (mut killed_amid, mut index) = (0, 0_u64);
-    while killed_amid < 8 {
+    while killed_amid < 5 {
         let out = directory.path().join(format!("killed-{index}"));
         let mut command = log(&["backup", "--out", out.to_str().unwrap()], world.nats.url());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -445,7 +453,7 @@ async fn a_backup_of_one_server_is_restored_into_three_and_back() {
     let (world, directory, folder) = backed_up(50).await;
     taken(&world.store, orders(Beginning::First), 4, 4).await;
     let servers = block_in_place(testing::nats_cluster);
-    let url = servers.iter().map(|server| server.url()).collect::<Vec<_>>().join(",");
+    let url = servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",");
     let from = folder.to_str().unwrap();
     let restored = eventually("the servers to have a leader", async || {
         let outcome = output(log(&["restore", "--from", from, "--events-replicas", "3"], &url));

@@ -82,6 +82,7 @@ async fn each_service_has_just_the_rights_on_nats_that_its_work_needs() {
             ("$JS.API.STREAM.MSG.DELETE.EVENTS", "{\"seq\": 1}"),
             ("$JS.API.STREAM.CREATE.MINE", "{\"name\": \"MINE\"}"),
             ("$JS.API.STREAM.SNAPSHOT.EVENTS", "{}"),
+            ("$JS.API.STREAM.RESTORE.EVENTS", "{}"),
         ] {
             service.is_refused(subject, payload).await;
         }

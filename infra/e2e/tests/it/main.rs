@@ -18,6 +18,7 @@ mod gateway_outage;
 mod least_privilege;
 mod operations;
 
+mod backup;
 mod drain;
 mod kills;
 mod logs;

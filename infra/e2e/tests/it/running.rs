@@ -12,6 +12,7 @@ use e2e::shop::{Customer, Line, NewOrder, Shop};
 use local_stack::running::Running as Process;
 use local_stack::stack::{self, SERVICES, Stack, StackOptions};
 use local_stack::{Durability, StackInfo};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 use tokio::task::{JoinHandle, block_in_place};
 
@@ -88,6 +89,27 @@ impl Running {
         report.ensure_none_violated().unwrap_or_else(|error| panic!("{error:#}"));
         assert_eq!((report.lost, report.duplicated, report.oversold, report.audit_verified), (0, 0, 0, true));
         report
+    }
+
+    /// Loses the log and the read models with all their data, and starts again without them: the keys, the gateway's account and what
+    /// customers were sent stay.
+    pub(crate) async fn lose_all_data(&mut self) {
+        for service in SERVICES {
+            self.stop(service);
+        }
+        let database = self.info().database.clone();
+        let (server, name) = database.rsplit_once('/').unwrap();
+        let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+        admin.execute(format!("DROP DATABASE {name} WITH (FORCE)").as_str()).await.unwrap();
+        admin.close().await.unwrap();
+        let stack = self.stack.take().expect("it is there until the end");
+        let directory = stack.directory().to_owned();
+        block_in_place(|| stack.shut_down()).unwrap_or_else(|error| panic!("the stack does not stop cleanly: {error:#}"));
+        fs::remove_dir_all(directory.join("nats")).unwrap();
+        let options = StackOptions { durability: Durability::PageCache, ..StackOptions::new(directory) };
+        let stack = block_in_place(|| Stack::start(options, |_| {})).unwrap_or_else(|error| panic!("no stack: {error:#}"));
+        self.shop = Shop::new(stack.info()).unwrap();
+        self.stack = Some(stack);
     }
 
     /// Takes the stack down, and makes sure that nothing of it is left.
