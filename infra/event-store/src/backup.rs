@@ -8,9 +8,9 @@
 //! have acknowledged events whose consequences are not in it, and nobody would ever handle those again. Instead the positions are read
 //! before, and a restored queue begins there: see `infra/adr/0024-backups-are-the-servers-own-snapshots.md`.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::atomic::Ordering, time::Duration};
 
-use async_nats::{Request, Subscriber};
+use async_nats::{Client, Request, Subscriber, connection::State};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_mins(10);
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the server may take to put the last chunks in their places; servers before 2.15 do all of the work then.
 const FINISH_TIMEOUT: Duration = Duration::from_mins(30);
+/// Pause between two looks whether there still is a connection.
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
 /// Bytes of a chunk of a copy, and of all that are on their way at a time: what bounds the memory that it takes.
 const CHUNK_BYTES: usize = 128 * 1_024;
 const WINDOW_BYTES: usize = 4 * 1_024 * 1_024;
@@ -279,11 +281,8 @@ impl JetStreamEventStore {
         let payload = Bytes::from(request.to_string());
         let asked = Request::new().payload(payload).timeout(Some(timeout));
         let asked = self.connection.client.send_request(format!("$JS.API.{what}"), asked);
-        let message = match self.connection.unless_interrupted(asked).await {
-            Some(answer) => answer.map_err(|error| unavailable(doing, error))?,
-            None => return Err(unavailable(doing, "the connection was lost meanwhile")),
-        };
-        answer(doing, &message.payload)
+        let message = unless_disconnected(&self.connection.client, asked).await.ok_or_else(|| disconnected(doing))?;
+        answer(doing, &message.map_err(|error| unavailable(doing, error))?.payload)
     }
 }
 
@@ -291,14 +290,14 @@ impl StreamCopy {
     /// The next chunk; none when the copy is complete. Asking for the next one says that this one is taken care of.
     pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, CopyError> {
         let doing = format!("copy {}", self.stream);
-        let connection = &self.store.connection;
+        let client = &self.store.connection.client;
         if let Some(subject) = self.unacknowledged.take() {
-            connection.client.publish(subject, Bytes::new()).await.map_err(|error| unavailable(&doing, error))?;
+            client.publish(subject, Bytes::new()).await.map_err(|error| unavailable(&doing, error))?;
         }
-        let next = connection.unless_interrupted(tokio::time::timeout(CHUNK_TIMEOUT, self.chunks.next()));
-        let message = match next.await {
+        let next = tokio::time::timeout(CHUNK_TIMEOUT, self.chunks.next());
+        let message = match unless_disconnected(client, next).await {
             Some(Ok(Some(message))) => message,
-            Some(Ok(None)) | None => return Err(unavailable(&doing, "the connection was lost meanwhile")),
+            Some(Ok(None)) | None => return Err(disconnected(&doing)),
             Some(Err(_)) => return Err(unavailable(&doing, "the server has stopped sending")),
         };
         if !message.payload.is_empty() {
@@ -338,16 +337,36 @@ impl StreamRestore {
 
     async fn send(&self, chunk: Bytes, timeout: Duration) -> Result<Bytes, CopyError> {
         let request = Request::new().payload(chunk).timeout(Some(timeout));
-        let sent = self.store.connection.client.send_request(self.subject.clone(), request);
-        match self.store.connection.unless_interrupted(sent).await {
+        let client = &self.store.connection.client;
+        match unless_disconnected(client, client.send_request(self.subject.clone(), request)).await {
             Some(answer) => answer.map(|message| message.payload).map_err(|error| unavailable(&self.doing(), error)),
-            None => Err(unavailable(&self.doing(), "the connection was lost meanwhile")),
+            None => Err(disconnected(&self.doing())),
         }
     }
 
     fn doing(&self) -> String {
         format!("restore {}", self.stream)
     }
+}
+
+/// Waits for `answer`, but not beyond the loss of the connection. A new leader of the log, as a restore brings about, does not matter.
+async fn unless_disconnected<T>(client: &Client, answer: impl Future<Output = T>) -> Option<T> {
+    let connects = || client.statistics().connects.load(Ordering::Relaxed);
+    let before = connects();
+    let lost = async {
+        while client.connection_state() == State::Connected && connects() == before {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = answer => Some(answer),
+        () = lost => None,
+    }
+}
+
+fn disconnected(doing: &str) -> CopyError {
+    unavailable(doing, "the connection was lost meanwhile")
 }
 
 /// The server's own words.

@@ -52,6 +52,12 @@ async fn after_everything_was_lost_the_backup_has_all_that_was_before_it_and_not
     assert!(!placing.is_finished(), "orders still flow");
     assert!(backed_up["audit_size"].as_u64() > Some(0), "{backed_up}");
 
+    // The service's own user may not.
+    let forbidden = directory.path().join("forbidden");
+    let (code, said) = projectors(&running, &["log", "backup", "--out", forbidden.to_str().unwrap()]);
+    assert_eq!((code, forbidden.exists()), (75, false), "{said}");
+    assert!(said.to_string().contains("projectors migrate"), "{said}");
+
     // Life goes on, and what comes now will be lost.
     let placed = placing.await.unwrap().unwrap_or_else(|error| panic!("{error:#}"));
     assert_eq!(placed.orders.len() as u64, ORDERS);
