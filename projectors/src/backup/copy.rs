@@ -18,13 +18,14 @@ use crate::{
     log,
     progress::Progress,
     read_models::chain,
+    settings::NatsAccess,
 };
 
 /// What to back up, and where to.
 #[derive(Debug)]
 pub struct BackUp {
     /// Of a user who may do what `projectors migrate` does.
-    pub nats_url: String,
+    pub nats_url: NatsAccess,
     /// Where the audit trail's signed heads are, if one is to go with the backup.
     pub pool: Option<PgPool>,
     /// The folder: it must not be there, or be empty.

@@ -17,7 +17,10 @@ use telemetry::output::Output;
 pub use copy::{BackUp, BackedUp, back_up};
 pub use restore::{Restore, Restored, restore};
 
-use crate::{failure::Failure, settings::SERVICE};
+use crate::{
+    failure::Failure,
+    settings::{NatsAccess, SERVICE},
+};
 
 /// How long to wait for NATS before giving up.
 const NATS_WAIT: Duration = Duration::from_secs(10);
@@ -25,8 +28,8 @@ const NATS_WAIT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connects to a server that need not have a log.
-async fn connect(nats_url: &str) -> Result<JetStreamEventStore, Failure> {
-    let store = JetStreamEventStore::connect(nats_url, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
+async fn connect(nats: &NatsAccess) -> Result<JetStreamEventStore, Failure> {
+    let store = JetStreamEventStore::connect(nats, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
     let connected = async {
         while !store.is_connected() {
             tokio::time::sleep(RETRY_PAUSE).await;

@@ -20,6 +20,7 @@ use crate::{
     },
     failure::Failure,
     progress::Progress,
+    settings::NatsAccess,
 };
 
 /// Messages that are read at a time.
@@ -29,7 +30,7 @@ const READ_MESSAGES_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct Restore {
     /// Of a user who may do what `projectors migrate` does.
-    pub nats_url: String,
+    pub nats_url: NatsAccess,
     /// The backup's folder.
     pub from: PathBuf,
     /// How many servers hold each stream; as many as held it then, if that is `None`.
