@@ -1,4 +1,6 @@
-//! Events as a running shop appends them, made up here, and the same for the same numbers.
+//! Events as a running shop appends them, made up here, and the same for the same numbers, but for [`Ids`].
+
+use std::time::Instant;
 
 use bytes::Bytes;
 use domain::{
@@ -10,7 +12,7 @@ use domain::{
 use e2e::random::Random;
 use event_store::EventContext;
 use time::{OffsetDateTime, macros::datetime};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 /// When everything here happens: no benchmark depends on the time of day.
 pub(crate) const NOW: OffsetDateTime = datetime!(2026-11-20 12:00:00.123456 UTC);
@@ -40,6 +42,31 @@ pub(crate) fn placed(sku: &str) -> OrderEvent {
 /// A delivery.
 pub(crate) fn received(quantity: u32) -> StockEvent {
     StockReceived { quantity, reference: "DN-1".to_owned(), received_at: NOW, request: None }.into()
+}
+
+/// Makes ids of version 7, as the command API does: those of the same time begin alike.
+#[derive(Clone)]
+pub(crate) struct Ids {
+    random: Random,
+    begun: Instant,
+    /// When it was begun, in milliseconds since 1970.
+    begun_ms: u64,
+}
+
+impl Ids {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark stands where the command API does, at an edge")]
+    pub(crate) fn of(seed: u64, number: usize) -> Self {
+        let (seconds, nanos) = Uuid::now_v7().get_timestamp().map_or((0, 0), |timestamp| timestamp.to_unix());
+        let begun_ms = seconds * 1_000 + u64::from(nanos / 1_000_000);
+        Self { random: Random::of(seed, number as u64), begun: Instant::now(), begun_ms }
+    }
+
+    pub(crate) fn next(&mut self) -> Uuid {
+        let now_ms = self.begun_ms + u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let random = random_id(&mut self.random).into_bytes();
+        let random = random.first_chunk().expect("an id has 16 bytes");
+        Builder::from_unix_timestamp_millis(now_ms, random).into_uuid()
+    }
 }
 
 /// 128 random bits as an id.

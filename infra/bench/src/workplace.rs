@@ -21,6 +21,7 @@ use local_stack::{
 const PREFIX: &str = "bench-";
 const LOCK: &str = "lock";
 /// How long processes that were killed may go on to write into their folders.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(10);
 const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 /// A folder in the folder of every stack that has a database of its own.
@@ -66,7 +67,7 @@ impl Workplace {
         let options = NatsOptions { directory, log: None, port: None, durability, lifetime: Lifetime::Tied, passwords: None };
         let server = tokio::task::block_in_place(|| NatsServer::start(options)).context("start nats-server")?;
         let log = Log { server, _folder: folder };
-        let store = log.open().await?;
+        let store = log.connect().await?;
         store.set_up(1).await.context("create the streams")?;
         Ok(log)
     }
@@ -109,9 +110,15 @@ impl Log {
         self.server.url()
     }
 
-    /// An event store on a connection of its own, which knows nothing of the log yet.
+    /// An event store on a connection of its own that is ready, as a service's is before it takes work.
     pub async fn open(&self) -> anyhow::Result<JetStreamEventStore> {
-        const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+        let store = self.connect().await?;
+        let ready = tokio::time::timeout(CONNECT_DEADLINE, store.wait_until_ready(|_| {})).await;
+        ready.context("the log is not there")?;
+        Ok(store)
+    }
+
+    async fn connect(&self) -> anyhow::Result<JetStreamEventStore> {
         let store = JetStreamEventStore::connect(self.url(), "bench").await.context("connect to NATS")?;
         let connected = async {
             while !store.is_connected() {

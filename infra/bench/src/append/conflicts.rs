@@ -21,11 +21,12 @@ use crate::{
     Options, Row,
     closed_loop::{self, Client, Step, Window},
     runs::Runs,
-    shop,
+    shop::{self, Ids},
     workplace::Workplace,
 };
 
 const SEED: u64 = 3;
+const IDS_SEED: u64 = 4;
 const READ_MESSAGES_MAX: usize = 10_000;
 
 /// Measures one share of conflicts, with fsync.
@@ -57,6 +58,7 @@ fn callers(store: &JetStreamEventStore, percent: u64, run: usize) -> Vec<Caller>
         store: store.clone(),
         placed: shop::placed("TEA-1"),
         random: Random::of(SEED, (run * CONFLICTS_CONCURRENCY + number) as u64),
+        ids: Ids::of(IDS_SEED, run * CONFLICTS_CONCURRENCY + number),
         percent,
         last_landed: None,
         answers: Vec::new(),
@@ -75,6 +77,7 @@ struct Caller {
     store: JetStreamEventStore,
     placed: OrderEvent,
     random: Random,
+    ids: Ids,
     percent: u64,
     last_landed: Option<OrderId>,
     answers: Vec<Answer>,
@@ -85,7 +88,7 @@ impl Caller {
     fn wrong(&mut self) -> (OrderId, Expected) {
         match self.last_landed {
             Some(order_id) if self.random.below(2) == 0 => (order_id, Expected::NEW),
-            _ => (OrderId(shop::random_id(&mut self.random)), Expected { version: 1, position: 1 }),
+            _ => (OrderId(self.ids.next()), Expected { version: 1, position: 1 }),
         }
     }
 }
@@ -93,9 +96,8 @@ impl Caller {
 impl Client for Caller {
     async fn step(&mut self) -> anyhow::Result<Step> {
         let is_wrong = self.random.below(100) < self.percent;
-        let (order_id, expected) =
-            if is_wrong { self.wrong() } else { (OrderId(shop::random_id(&mut self.random)), Expected::NEW) };
-        let event_id = shop::random_id(&mut self.random);
+        let (order_id, expected) = if is_wrong { self.wrong() } else { (OrderId(self.ids.next()), Expected::NEW) };
+        let event_id = self.ids.next();
         let context = shop::context(order_id.to_string(), Some(event_id));
         let mut transaction = Transaction::new();
         transaction.push::<Order>(&order_id.to_string(), expected, std::slice::from_ref(&self.placed), &context);

@@ -7,12 +7,11 @@ use domain::{
     OrderId,
     order::{Order, OrderEvent},
 };
-use e2e::random::Random;
 use event_store::{Expected, JetStreamEventStore, Transaction};
 
 use crate::{
     closed_loop::{Client, Step},
-    shop,
+    shop::{self, Ids},
 };
 
 const SEED: u64 = 2;
@@ -22,7 +21,7 @@ pub(super) fn appenders(store: &JetStreamEventStore, concurrency: usize, run: us
     let appender = |number| Appender {
         store: store.clone(),
         placed: shop::placed("TEA-1"),
-        ids: Random::of(SEED, (run * concurrency + number) as u64),
+        ids: Ids::of(SEED, run * concurrency + number),
         appended: 0,
     };
     (0..concurrency).map(appender).collect()
@@ -31,14 +30,14 @@ pub(super) fn appenders(store: &JetStreamEventStore, concurrency: usize, run: us
 pub(super) struct Appender {
     store: JetStreamEventStore,
     placed: OrderEvent,
-    ids: Random,
+    ids: Ids,
     /// How many of its events are in the log.
     pub(super) appended: u64,
 }
 
 impl Client for Appender {
     async fn step(&mut self) -> anyhow::Result<Step> {
-        let order_id = OrderId(shop::random_id(&mut self.ids)).to_string();
+        let order_id = OrderId(self.ids.next()).to_string();
         let context = shop::context(order_id.clone(), None);
         let mut transaction = Transaction::new();
         transaction.push::<Order>(&order_id, Expected::NEW, std::slice::from_ref(&self.placed), &context);

@@ -6,13 +6,12 @@ use anyhow::Context as _;
 use async_nats::{HeaderMap, header, jetstream};
 use bytes::Bytes;
 use domain::OrderId;
-use e2e::random::Random;
 use event_store::STREAM;
 use uuid::Uuid;
 
 use crate::{
     closed_loop::{Client, Step},
-    shop,
+    shop::{self, Ids},
 };
 
 const BASELINE: &str = "BASELINE";
@@ -49,7 +48,7 @@ impl Rival {
         let publisher = |number| Publisher {
             jetstream: self.jetstream.clone(),
             payload: self.payload.clone(),
-            ids: Random::of(SEED, (run * concurrency + number) as u64),
+            ids: Ids::of(SEED, run * concurrency + number),
         };
         (0..concurrency).map(publisher).collect()
     }
@@ -58,12 +57,12 @@ impl Rival {
 pub(super) struct Publisher {
     jetstream: jetstream::Context,
     payload: Bytes,
-    ids: Random,
+    ids: Ids,
 }
 
 impl Client for Publisher {
     async fn step(&mut self) -> anyhow::Result<Step> {
-        let id = shop::random_id(&mut self.ids).to_string();
+        let id = self.ids.next().to_string();
         let subject = format!("baseline.order.{id}");
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_MESSAGE_ID, id);
