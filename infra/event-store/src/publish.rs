@@ -57,33 +57,24 @@ impl Connection {
     pub(crate) async fn publish(&self, events: &[&PreparedEvent]) -> Outcome {
         // In its place from the start: what goes through the time limits by value is copied each time, and this is large.
         let answer = pin!(self.send(events));
-        match self.in_time(answer).await {
-            Some(Ok(answer)) => Outcome::read(&answer),
-            Some(Err(error)) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
-                Outcome::Refused { code: 0, description: error.to_string() }
-            }
-            Some(Err(error)) => {
-                tracing::debug!("the log's answer was lost: {error}");
-                Outcome::Lost
-            }
-            None => Outcome::Lost,
-        }
+        Outcome::of(self.in_time(answer).await)
+    }
+
+    /// Begins a batch of which it is not known yet what all belongs to it.
+    pub(crate) fn open_batch(&self) -> OpenBatch<'_> {
+        OpenBatch::new(self)
     }
 
     async fn send(&self, events: &[&PreparedEvent]) -> Result<Message, RequestError> {
-        let (first, last) = match events {
-            [] => return Err(RequestError::new(RequestErrorKind::Other)),
-            [event] => return self.request(event, event_headers(event)).await,
-            [first @ .., last] => (first, last),
-        };
-        let batch_id = batch_id();
-        for (event, sequence) in first.iter().zip(1_usize..) {
-            let headers = batch_headers(event, &batch_id, sequence);
-            self.client.publish_with_headers(event.subject.clone(), headers, event.payload.clone()).await?;
+        match events {
+            [] => Err(RequestError::new(RequestErrorKind::Other)),
+            [event] => self.request(event, event_headers(event)).await,
+            [first @ .., last] => {
+                let mut batch = OpenBatch::new(self);
+                batch.send(first.iter().copied()).await?;
+                batch.send_last(last).await
+            }
         }
-        let mut headers = batch_headers(last, &batch_id, events.len());
-        headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
-        self.request(last, headers).await
     }
 
     async fn request(&self, event: &PreparedEvent, headers: HeaderMap) -> Result<Message, RequestError> {
@@ -217,6 +208,65 @@ impl Connection {
     }
 }
 
+/// An atomic batch on its way: the server stages each event when it comes, and commits them all with the last one.
+///
+/// What is staged and never committed is dropped by the server after a while, as if it had never been sent.
+pub(crate) struct OpenBatch<'a> {
+    connection: &'a Connection,
+    id: String,
+    sent: usize,
+    /// Why it can no longer be committed.
+    failure: Option<Outcome>,
+}
+
+impl<'a> OpenBatch<'a> {
+    fn new(connection: &'a Connection) -> Self {
+        Self { connection, id: batch_id(), sent: 0, failure: None }
+    }
+
+    /// How many events were sent.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Sends more events. If that fails, or takes too long, the batch comes to nothing, as [`commit`](Self::commit) will say.
+    pub(crate) async fn stage(&mut self, events: impl Iterator<Item = &PreparedEvent>) {
+        if self.failure.is_some() {
+            return;
+        }
+        let connection = self.connection;
+        let failure = match connection.in_time(pin!(self.send(events))).await {
+            Some(Ok(())) => return,
+            Some(Err(error)) => Outcome::of(Some(Err(error))),
+            None => Outcome::Lost,
+        };
+        self.failure = Some(failure);
+    }
+
+    /// Sends the last event, and waits until the server has committed all of them, or none.
+    pub(crate) async fn commit(mut self, last: &PreparedEvent) -> Outcome {
+        match self.failure.take() {
+            Some(failure) => failure,
+            None => Outcome::of(self.connection.in_time(pin!(self.send_last(last))).await),
+        }
+    }
+
+    async fn send(&mut self, events: impl Iterator<Item = &PreparedEvent>) -> Result<(), RequestError> {
+        for event in events {
+            self.sent += 1;
+            let headers = batch_headers(event, &self.id, self.sent);
+            self.connection.client.publish_with_headers(event.subject.clone(), headers, event.payload.clone()).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_last(&self, event: &PreparedEvent) -> Result<Message, RequestError> {
+        let mut headers = batch_headers(event, &self.id, self.sent + 1);
+        headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
+        self.connection.request(event, headers).await
+    }
+}
+
 fn no_answer() -> ReadError {
     ReadError::Unavailable("the connection broke, or it took too long".to_owned())
 }
@@ -241,6 +291,21 @@ struct ErrorAnswer {
 }
 
 impl Outcome {
+    /// What an answer says, or that none came.
+    fn of(answer: Option<Result<Message, RequestError>>) -> Self {
+        match answer {
+            Some(Ok(answer)) => Self::read(&answer),
+            Some(Err(error)) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
+                Self::Refused { code: 0, description: error.to_string() }
+            }
+            Some(Err(error)) => {
+                tracing::debug!("the log's answer was lost: {error}");
+                Self::Lost
+            }
+            None => Self::Lost,
+        }
+    }
+
     fn read(answer: &Message) -> Self {
         let Ok(answer) = serde_json::from_slice::<Answer>(&answer.payload) else { return Self::Lost };
         match answer {

@@ -1,11 +1,16 @@
 //! Carrying the members of one batch to their outcomes: together as far as that goes, and each with its own answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use telemetry::trace::{Kind, Span};
 use tokio::time::Instant;
 
-use super::{Appender, REPEAT_PAUSE, REPEAT_PAUSE_MAX, member::Waiting, outcome};
+use super::{
+    Appender, REPEAT_PAUSE, REPEAT_PAUSE_MAX,
+    member::Waiting,
+    outcome,
+    queue::{Gathered, Next},
+};
 use crate::{
     publish::{Found, Outcome},
     wire,
@@ -26,13 +31,26 @@ enum Doubt {
     All,
 }
 
+/// What became of one attempt to commit a batch.
+struct Attempt {
+    outcome: Outcome,
+    events: usize,
+    took: Duration,
+}
+
 impl Appender {
-    /// Carries a batch's members to their outcomes, together as far as that goes.
-    pub(super) async fn together(self: &Arc<Self>, batch: Vec<Waiting>) {
+    /// Carries a batch's members to their outcomes, together as far as that goes; of an open one, also those who join it.
+    pub(super) async fn together(self: &Arc<Self>, batch: Vec<Waiting>, is_open: bool) {
         if batch.is_empty() {
             return;
         }
-        let rest = self.commit(batch).await;
+        let rest = if is_open {
+            let (members, attempt) = self.send_open(batch).await;
+            self.commit(members, Some(attempt)).await
+        } else {
+            let members = self.without_likely_strays(batch).await;
+            self.commit(members, None).await
+        };
         {
             let mut queue = self.queue();
             queue.batch_landed(rest.len(), Instant::now());
@@ -41,40 +59,74 @@ impl Appender {
         self.each_alone(rest).await;
     }
 
-    /// Commits `members` as one batch, and returns those that have to go by themselves.
-    async fn commit(self: &Arc<Self>, mut members: Vec<Waiting>) -> Vec<Waiting> {
+    /// Sends `members`, and those who come until their batch is committed. Returns all of them, and what became of it.
+    async fn send_open(self: &Arc<Self>, members: Vec<Waiting>) -> (Vec<Waiting>, Attempt) {
+        let (mut batch, sent) = (self.connection.open_batch(), Instant::now());
+        let mut gathered = Gathered::new(members, sent);
+        let is_measured = loop {
+            // All but the last one, with which it is committed.
+            let (sent, to_send) = (batch.sent(), gathered.events - 1);
+            if sent < to_send {
+                let events = gathered.members.iter().flat_map(|waiting| &waiting.member.events);
+                batch.stage(events.skip(sent).take(to_send - sent)).await;
+            }
+            let mut stale = Vec::new();
+            let next = {
+                let (mut queue, now) = (self.queue(), Instant::now());
+                let next = queue.extend(&mut gathered, &mut stale, now);
+                if matches!(next, Next::Commit { .. }) {
+                    queue.close();
+                }
+                self.go_on(&mut queue);
+                next
+            };
+            if !stale.is_empty() {
+                let appender = Arc::clone(self);
+                self.runtime.spawn(async move { appender.each_looked_up(stale).await });
+            }
+            match next {
+                Next::Send => {}
+                Next::Look => tokio::task::yield_now().await,
+                Next::Sleep => self.stir.notified().await,
+                Next::Commit { is_measured } => break is_measured,
+            }
+        };
+        let Gathered { members, events, .. } = gathered;
+        let span = batch_span(&members, events).for_the_last(sent.elapsed());
+        let last = members.last().and_then(|waiting| waiting.member.events.last()).expect("no transaction is without events");
+        let at_commit = AtCommit(self);
+        let outcome = batch.commit(last).await;
+        (members, at_commit.answered(outcome, events, sent, is_measured, span))
+    }
+
+    /// Sends `members` at once, as one batch.
+    async fn send_closed(self: &Arc<Self>, members: &[Waiting]) -> Attempt {
+        let events: Vec<_> = members.iter().flat_map(|waiting| &waiting.member.events).collect();
+        let is_measured = {
+            let mut queue = self.queue();
+            queue.commit_sent();
+            queue.is_batch_alone()
+        };
+        let at_commit = AtCommit(self);
+        let (span, sent) = (batch_span(members, events.len()), Instant::now());
+        let outcome = self.connection.publish(&events).await;
+        at_commit.answered(outcome, events.len(), sent, is_measured, span)
+    }
+
+    /// Commits `members` as one batch, of which one attempt may have been made, and returns those that have to go by themselves.
+    async fn commit(self: &Arc<Self>, mut members: Vec<Waiting>, mut attempt: Option<Attempt>) -> Vec<Waiting> {
         let mut pause = REPEAT_PAUSE;
         let mut refusals = 0;
-        if self.queue().is_conflict_likely(members.len()) {
-            self.queue().stats.batches_looked_at += 1;
-            members = self.without_strays(members, Doubt::Unknown).await;
-        }
         while members.len() > 1 && refusals < REFUSALS_MAX {
-            let events: Vec<_> = members.iter().flat_map(|waiting| &waiting.member.events).collect();
-            let is_measured = self.queue().is_batch_alone();
-            let (count, sent) = (events.len(), Instant::now());
-            let mut span = Span::of_many(Kind::Producer, BATCH_SPAN, events.iter().filter_map(|event| event.trace))
-                .with("messaging.system", "nats")
-                .with("messaging.destination.name", wire::STREAM)
-                .with("messaging.operation.type", "send")
-                .with("messaging.batch.message_count", i64::try_from(count).unwrap_or(i64::MAX));
-            let outcome = self.connection.publish(&events).await;
-            match &outcome {
-                Outcome::Appended { .. } => {}
-                Outcome::Conflict { .. } => span.fail("conflict"),
-                Outcome::Refused { .. } => span.fail("refused"),
-                Outcome::Lost => span.fail("the answer was lost"),
-            }
-            drop(span);
-            match outcome {
+            let attempt = match attempt.take() {
+                Some(attempt) => attempt,
+                None => self.send_closed(&members).await,
+            };
+            match attempt.outcome {
                 Outcome::Appended { last_position } => {
-                    let now = Instant::now();
-                    if is_measured {
-                        self.queue().costs.batch_answered(count, sent, now);
-                    }
-                    self.figures.batch_wait.observe(now.duration_since(sent).as_secs_f64());
-                    self.figures.batch_events.observe(u32::try_from(count).map_or(f64::INFINITY, f64::from));
-                    self.land_together(members, last_position + 1 - count as u64);
+                    self.figures.batch_wait.observe(attempt.took.as_secs_f64());
+                    self.figures.batch_events.observe(u32::try_from(attempt.events).map_or(f64::INFINITY, f64::from));
+                    self.land_together(members, last_position + 1 - attempt.events as u64);
                     return Vec::new();
                 }
                 Outcome::Conflict { .. } => {
@@ -87,7 +139,7 @@ impl Appender {
                 Outcome::Refused { .. } => break,
                 Outcome::Lost => {
                     self.queue().stats.answers_lost += 1;
-                    if let Ok(Found::Ours { first_position }) = self.connection.find(events[0]).await {
+                    if let Ok(Found::Ours { first_position }) = self.connection.find(&members[0].member.events[0]).await {
                         self.land_together(members, first_position);
                         return Vec::new();
                     }
@@ -98,6 +150,15 @@ impl Appender {
             }
         }
         members
+    }
+
+    /// Where conflicts are likely, lets those go by themselves that would have their batch refused.
+    async fn without_likely_strays(self: &Arc<Self>, members: Vec<Waiting>) -> Vec<Waiting> {
+        if !self.queue().is_conflict_likely(members.len()) {
+            return members;
+        }
+        self.queue().stats.batches_looked_at += 1;
+        self.without_strays(members, Doubt::Unknown).await
     }
 
     /// Lets those go by themselves whose aggregates do not end where they expect, and returns the others.
@@ -172,4 +233,40 @@ impl Appender {
             let _ = answer.send(outcome);
         }
     }
+}
+
+/// A batch at its commit. When this is dropped, the next one may be committed.
+struct AtCommit<'a>(&'a Appender);
+
+impl AtCommit<'_> {
+    fn answered(self, outcome: Outcome, events: usize, sent: Instant, is_measured: bool, mut span: Span) -> Attempt {
+        match &outcome {
+            Outcome::Appended { .. } => {}
+            Outcome::Conflict { .. } => span.fail("conflict"),
+            Outcome::Refused { .. } => span.fail("refused"),
+            Outcome::Lost => span.fail("the answer was lost"),
+        }
+        let answered = Instant::now();
+        if is_measured && matches!(outcome, Outcome::Appended { .. }) {
+            self.0.queue().costs.batch_answered(events, sent, answered);
+        }
+        Attempt { outcome, events, took: answered.duration_since(sent) }
+    }
+}
+
+impl Drop for AtCommit<'_> {
+    fn drop(&mut self) {
+        self.0.queue().commit_answered();
+        self.0.stir.notify_one();
+    }
+}
+
+/// Tells of sending a batch with `events`.
+fn batch_span(members: &[Waiting], events: usize) -> Span {
+    let traces = members.iter().flat_map(|waiting| &waiting.member.events).filter_map(|event| event.trace);
+    Span::of_many(Kind::Producer, BATCH_SPAN, traces)
+        .with("messaging.system", "nats")
+        .with("messaging.destination.name", wire::STREAM)
+        .with("messaging.operation.type", "send")
+        .with("messaging.batch.message_count", i64::try_from(events).unwrap_or(i64::MAX))
 }

@@ -3,7 +3,7 @@
 //! The server writes one thing after the other. So plain publishes next to one another cost what the time between their
 //! answers says, and a batch a fixed part (with fsync: six of them, for the files that it is staged in) and a little for
 //! each event. Medians of the last few measurements count, because a disk that stalls for a moment must not decide. A few
-//! waiting events go out as plain publishes as long as that costs less than their batch would. A second batch goes out before
+//! waiting events go out as plain publishes as long as that costs less than their batch would. A second batch is begun before
 //! the first is answered when its events cost the two of us more than its fixed part: then our work on them overlaps with
 //! the server's on the others. The way that is not taken is tried now and then, for at most a sixty-fourth of the time.
 
@@ -21,6 +21,9 @@ const PLAINS_IN_FLIGHT_MIN: usize = 4;
 pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 4;
 /// A batch does not go out while another is in flight for fewer events than this.
 const NEXT_BATCH_EVENTS_MIN: usize = 64;
+/// A round that is being gathered goes out when nobody came for so long, or longer if many are likely to come.
+const GATHER_LULL: Duration = Duration::from_micros(50);
+const GATHER_LULL_FOR_EACH: Duration = Duration::from_micros(1);
 /// Waiting events that are enough to try the other way with.
 pub(super) const TRIAL_EVENTS_MIN: usize = 16;
 /// Events that are tried at most.
@@ -42,7 +45,7 @@ const PLAIN_US_AT_FIRST: f64 = 220.0;
 const BATCH_FIXED_US_AT_FIRST: f64 = 3_000.0;
 /// What an event of a batch costs, in µs. It is the server's processor that it costs, not its disk, so it is about the same
 /// everywhere; where it is more, the fixed part seems to be larger, and batches become larger than they would have to be.
-const BATCH_EVENT_US: f64 = 12.0;
+const BATCH_EVENT_US: f64 = 15.0;
 /// The least that a batch's fixed part can be, in µs.
 const BATCH_FIXED_US_MIN: f64 = 100.0;
 
@@ -67,6 +70,8 @@ pub(super) struct Costs {
     plain_answered: Option<Instant>,
     batch_landed: Option<Instant>,
     trial_due: Instant,
+    /// Whether several servers hold the log. One alone does one thing after the other.
+    pub(super) is_replicated: bool,
 }
 
 impl Costs {
@@ -80,6 +85,7 @@ impl Costs {
             plain_answered: None,
             batch_landed: None,
             trial_due: now,
+            is_replicated: false,
         }
     }
 
@@ -108,9 +114,9 @@ impl Costs {
         (self.measured, self.measured_us, self.is_from_idle) = (0, 0.0, is_last);
     }
 
-    /// A batch that was sent at `sent`, when nothing was in flight, is answered: its events are in the log.
+    /// A batch is answered that was sent at `sent`, alone or with nothing but another batch before it: its events are in the log.
     pub(super) fn batch_answered(&mut self, events: usize, sent: Instant, now: Instant) {
-        let us = now.saturating_duration_since(sent).as_secs_f64() * 1e6;
+        let us = since_us(sent, self.batch_landed, now);
         self.try_again_if(us * SURPRISING < self.batch_us(events) && self.is_streaming(), now);
         self.fixed_us.push((us - BATCH_EVENT_US * number(events)).max(BATCH_FIXED_US_MIN));
     }
@@ -141,14 +147,26 @@ impl Costs {
         self.plains_max() == PLAINS_IN_FLIGHT_MAX
     }
 
-    /// Events from which on a batch goes out while another is in flight.
+    /// Events from which on a batch is begun while another is in flight.
     pub(super) fn next_batch_events_min(&self) -> usize {
         whole(self.fixed_us.median() / (BATCH_EVENT_US + OWN_EVENT_US)).clamp(NEXT_BATCH_EVENTS_MIN, TRANSACTION_EVENTS_MAX)
     }
 
-    /// How long a round may wait for those that are on their way to it.
-    pub(super) fn gather_max(&self) -> Duration {
-        Duration::from_secs_f64(self.fixed_us.median() / 4e6)
+    /// Batches that may be at their commit at the same time. One server alone answers the first when it is through with all that
+    /// it has been sent, so what is behind it would only make those wait who could come back meanwhile.
+    pub(super) fn commits_max(&self) -> usize {
+        if self.is_replicated { BATCHES_IN_FLIGHT_MAX } else { 1 }
+    }
+
+    /// How long a round may wait for those that are on their way to it, when it has `events`.
+    pub(super) fn gather_max(&self, events: usize) -> Duration {
+        Duration::from_secs_f64((self.fixed_us.median() / 4.0 + OWN_EVENT_US * number(events)) / 1e6)
+    }
+
+    /// How long a round waits for the next one of so many that are likely to come.
+    pub(super) fn lull(&self, missing: usize) -> Duration {
+        let max = GATHER_LULL.max(Duration::from_secs_f64(self.fixed_us.median() / 8e6));
+        (GATHER_LULL_FOR_EACH * u32::try_from(missing).unwrap_or(u32::MAX)).clamp(GATHER_LULL, max)
     }
 
     /// Whether it is time to try the way that is not taken.
@@ -223,7 +241,7 @@ mod tests {
 
     impl Server {
         fn with_fsync() -> Self {
-            Self { now: Instant::now(), plain_us: 220, fixed_us: 3_000, event_us: 12 }
+            Self { now: Instant::now(), plain_us: 220, fixed_us: 3_000, event_us: 15 }
         }
 
         fn page_cache() -> Self {
@@ -281,7 +299,7 @@ mod tests {
             server.batch(&mut costs, 256);
         }
         assert!((10..20).contains(&costs.plains_max()), "{}", costs.plains_max());
-        let expected_us = 3_000.0 + 12.0 * 256.0;
+        let expected_us = 3_000.0 + 15.0 * 256.0;
         assert!((costs.batch_us(256) / expected_us - 1.0).abs() < 0.05, "{}", costs.batch_us(256));
     }
 

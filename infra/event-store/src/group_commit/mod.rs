@@ -1,10 +1,11 @@
 //! Group commit: transactions that wait at the same time go out together, so that they share what it costs to be on disk.
 //!
 //! With `sync_interval: always` the server fsyncs once for each plain publish, and a handful of times for a batch of up to
-//! 1,000 messages. So what waits while one round is being written goes out together as the next. A transaction that finds
-//! nobody waiting goes out at once, from the task that brought it. How many go together, and how many batches are in
-//! flight, follows from what the server's answers cost ([`costs`]); who may go at the same time, from the aggregates that
-//! they touch ([`queue`]): two transactions on one aggregate are never in flight at the same time.
+//! 1,000 messages. So what comes while one round is being written goes out together as the next: its batch is open, and the
+//! server stages what is in it, until the one before is answered (ADR 0025). A transaction that finds nobody waiting goes
+//! out at once, from the task that brought it. How many go together follows from what the server's answers cost
+//! ([`costs`]); who may go at the same time, from the aggregates that they touch ([`queue`]): two transactions on one
+//! aggregate are never in flight at the same time.
 //!
 //! Each transaction gets its own outcome ([`outcome`], ADR 0007). One that expects less than is known to be in the log, or
 //! that made the server refuse a batch, leaves the others and is looked up by itself.
@@ -28,7 +29,7 @@ use std::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
 };
 
@@ -53,8 +54,6 @@ const AT_DOOR_MAX: usize = 4_096;
 const DOOR_DEADLINE: Duration = Duration::from_secs(2);
 /// How long an append goes on looking for its outcome before it gives up as [`AppendError::Unavailable`].
 pub(crate) const OUTCOME_DEADLINE: Duration = Duration::from_secs(8);
-/// A round that is being gathered goes out when nobody came for so long.
-const GATHER_LULL: Duration = Duration::from_micros(50);
 /// Pause before the first repetition of an attempt whose answer was lost; doubles up to [`REPEAT_PAUSE_MAX`].
 const REPEAT_PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause between repetitions.
@@ -67,6 +66,8 @@ pub(crate) struct Appender {
     at_door: AtomicUsize,
     queue: Mutex<Queue>,
     figures: AppendFigures,
+    /// Wakes an open batch: others came who may join it, or a commit was answered.
+    stir: Notify,
     /// Where rounds run, whoever lets them go.
     runtime: Handle,
 }
@@ -80,6 +81,7 @@ impl Appender {
             at_door: AtomicUsize::new(0),
             queue: Mutex::new(Queue::new(Instant::now())),
             figures: AppendFigures::new(),
+            stir: Notify::new(),
             runtime: Handle::current(),
         })
     }
@@ -180,6 +182,9 @@ impl Appender {
 
     /// Starts a round if somebody waits who may go.
     fn go_on(self: &Arc<Self>, queue: &mut Queue) {
+        if queue.is_to_be_woken() {
+            self.stir.notify_one();
+        }
         if !queue.gathering && queue.may_take() {
             queue.gathering = true;
             self.runtime.spawn(Arc::clone(self).run_round());
@@ -190,13 +195,14 @@ impl Appender {
         self.gather().await;
         let round = {
             let mut queue = self.queue();
+            queue.costs.is_replicated = self.connection.may_be_stale();
             let round = queue.take(Instant::now());
             self.go_on(&mut queue);
             round
         };
         let plains = self.each_alone(round.plains);
         let stale = self.each_looked_up(round.stale);
-        futures::future::join3(plains, stale, self.together(round.batch)).await;
+        futures::future::join3(plains, stale, self.together(round.batch, round.is_open)).await;
     }
 
     /// Waits until those are here who come back from the last round, but not for long: alone, nobody is waited for.
@@ -210,8 +216,8 @@ impl Appender {
                 if queue.len() != waiting {
                     (waiting, since) = (queue.len(), now);
                 }
-                let is_late = now.duration_since(since) >= GATHER_LULL || now.duration_since(begun) >= queue.costs.gather_max();
-                if queue.is_complete() || is_late {
+                let is_late = now.duration_since(since) >= queue.lull() || now.duration_since(begun) >= queue.costs.gather_max(0);
+                if queue.is_complete() || is_late || queue.is_sure_to_be_batch(now) {
                     return;
                 }
             }

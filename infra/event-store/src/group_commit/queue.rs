@@ -1,6 +1,8 @@
 //! Who waits, what is in flight, and who goes next: no IO, and the clock comes in from outside.
+//!
+//! A batch is begun with those who wait. It stays open, and takes in who comes, until it is worth its commit and the server is free for it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
@@ -14,6 +16,8 @@ use crate::{AppendError, Appended, wire::TRANSACTION_EVENTS_MAX};
 
 /// Bytes of one batch's payloads.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Events for which a batch is woken that is open and must wait for its commit.
+const WAKING_EVENTS: usize = 32;
 /// How much of a round's share of conflicts goes into what is expected of the next.
 const CONFLICT_WEIGHT: f64 = 1.0 / 8.0;
 /// Conflicts expected in a round from which on its members are looked at before it goes out.
@@ -37,8 +41,71 @@ pub(super) struct Round {
     pub(super) plains: Vec<Waiting>,
     /// As one atomic batch.
     pub(super) batch: Vec<Waiting>,
+    /// Whether the batch takes in others until it is closed.
+    pub(super) is_open: bool,
     /// Not at all before the log was looked at.
     pub(super) stale: Vec<Waiting>,
+}
+
+/// What a batch still takes.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    events: usize,
+    bytes: usize,
+    /// Whether nothing is in it yet: then it takes also what is too large to have others beside it.
+    is_empty: bool,
+}
+
+/// What is to be done with an open batch now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Send those who have just joined it.
+    Send,
+    /// Look again at once: others are likely to come.
+    Look,
+    /// Look again when others came, or the commit before is answered.
+    Sleep,
+    /// Commit it.
+    Commit {
+        /// Whether the time to its answer says what it costs.
+        is_measured: bool,
+    },
+}
+
+/// An open batch.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) members: Vec<Waiting>,
+    /// Events of the members.
+    pub(super) events: usize,
+    bytes: usize,
+    begun: Instant,
+    last_came: Instant,
+    /// Events that came when it could have been committed.
+    waited_for: usize,
+    /// Whether it had to wait for another commit.
+    was_behind: bool,
+}
+
+impl Gathered {
+    pub(super) fn new(members: Vec<Waiting>, now: Instant) -> Self {
+        let (events, bytes) = (events_of(&members), bytes_of(&members));
+        Self { members, events, bytes, begun: now, last_came: now, waited_for: 0, was_behind: false }
+    }
+
+    fn join(&mut self, came: Vec<Waiting>, is_free: bool, now: Instant) {
+        let events = events_of(&came);
+        self.events += events;
+        self.bytes += bytes_of(&came);
+        self.last_came = now;
+        self.waited_for += if is_free { events } else { 0 };
+        self.members.extend(came);
+    }
+
+    /// Whether the server did not have to wait for most of it.
+    fn is_made_at_once(&self) -> bool {
+        self.waited_for * 8 <= self.events
+    }
 }
 
 /// What goes out alone while it is being tried, so that its cost can be told.
@@ -48,6 +115,17 @@ enum Trial {
     Batch,
     /// Plain publishes, which are in flight.
     Plains,
+}
+
+/// Whether a batch is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    /// None is.
+    No,
+    /// It looks by itself, or when the commit before is answered.
+    Awake,
+    /// It waits for the commit before, and has room for others meanwhile: it looks when so many events wait.
+    AsleepUntil { waiting: usize },
 }
 
 /// See the module.
@@ -64,12 +142,17 @@ pub(super) struct Queue {
     in_flight: Subjects,
     plains_in_flight: usize,
     batches_in_flight: usize,
+    events_in_flight: usize,
+    /// Batches whose commit is not answered yet.
+    commits_in_flight: usize,
+    open: Open,
     /// Whether anything happened since the last round was taken that could let somebody go.
     stirred: bool,
     /// Whether a round is being gathered.
     pub(super) gathering: bool,
-    /// Transactions that were there when the last round was taken: about as many are likely to come back.
-    crowd: usize,
+    /// Most events that were here at the same time, in the period that ended with the last round and since: about as many are
+    /// likely to come back.
+    crowds: [usize; 2],
     /// What is being tried although it seems to be the dearer way.
     trial: Option<Trial>,
     /// The share of members that were found to conflict lately.
@@ -88,9 +171,12 @@ impl Queue {
             in_flight: Subjects::default(),
             plains_in_flight: 0,
             batches_in_flight: 0,
+            events_in_flight: 0,
+            commits_in_flight: 0,
+            open: Open::No,
             stirred: false,
             gathering: false,
-            crowd: 0,
+            crowds: [0; 2],
             trial: None,
             conflicts: 0.0,
         }
@@ -103,6 +189,8 @@ impl Queue {
         }
         if self.may_go_at_once(&member, now) {
             self.in_flight.extend(member.expectations().map(|(subject, _)| subject));
+            self.events_in_flight += member.events.len();
+            self.note_crowd();
             self.plains_in_flight += 1;
             self.stats.plains += 1;
             return Admission::Go(member);
@@ -120,6 +208,21 @@ impl Queue {
         }
         self.waiting.push_back(waiting);
         self.stirred = true;
+        self.note_crowd();
+    }
+
+    /// How many events are here, waiting or in flight.
+    fn here(&self) -> usize {
+        self.waiting_events + self.events_in_flight
+    }
+
+    fn note_crowd(&mut self) {
+        self.crowds[1] = self.crowds[1].max(self.here());
+    }
+
+    /// How many events are likely to be here soon.
+    fn crowd(&self) -> usize {
+        self.crowds[0].max(self.crowds[1])
     }
 
     pub(super) fn is_stale(&mut self, member: &Member) -> bool {
@@ -133,7 +236,7 @@ impl Queue {
         }
         let plains_max = self.costs.plains_max();
         let is_streaming = plains_max == PLAINS_IN_FLIGHT_MAX;
-        let is_calm = is_streaming || (self.waiting.is_empty() && self.batches_in_flight == 0 && self.crowd <= plains_max);
+        let is_calm = is_streaming || (self.waiting.is_empty() && self.batches_in_flight == 0 && self.crowd() <= plains_max);
         if !is_calm || self.plains_in_flight >= plains_max {
             return false;
         }
@@ -146,7 +249,7 @@ impl Queue {
 
     /// Whether a round should be gathered.
     pub(super) fn may_take(&self) -> bool {
-        if !self.stirred || self.waiting.is_empty() {
+        if self.open != Open::No || !self.stirred || self.waiting.is_empty() {
             return false;
         }
         if self.trial.is_some() {
@@ -167,11 +270,10 @@ impl Queue {
         }
     }
 
-    /// Enough for two batches at once go out as two halves, rather than as a large one with little behind it.
+    /// Enough for two batches go out as two halves, one behind the other, rather than as a large one with little behind it.
     fn batch_events_max(&self) -> usize {
-        let half = self.waiting_events.div_ceil(2);
-        let is_enough_for_two = self.is_idle() && half >= self.costs.next_batch_events_min();
-        if is_enough_for_two { half.min(TRANSACTION_EVENTS_MAX) } else { TRANSACTION_EVENTS_MAX }
+        let half = self.crowd().div_ceil(2);
+        if half >= self.costs.next_batch_events_min() { half.min(TRANSACTION_EVENTS_MAX) } else { TRANSACTION_EVENTS_MAX }
     }
 
     /// Whether a batch that goes out now has nothing else in flight before it, so that the time to its answer says what it costs.
@@ -184,20 +286,96 @@ impl Queue {
         self.waiting.len()
     }
 
+    /// Whether a round that is taken now is a batch, which gathers others while it is being sent.
+    pub(super) fn is_sure_to_be_batch(&self, now: Instant) -> bool {
+        let is_settled = self.trial.is_none() && !self.costs.is_streaming() && !self.costs.is_trial_due(now);
+        is_settled && self.waiting.len() > self.costs.plains_max() && self.may_open()
+    }
+
+    /// Whether a batch may take in others while it is being sent: where conflicts are likely, all of it is looked at before.
+    fn may_open(&self) -> bool {
+        !self.is_conflict_likely(self.crowd())
+    }
+
     /// Whether everybody who is likely to come is here.
     pub(super) fn is_complete(&self) -> bool {
-        self.waiting.len() >= self.crowd || self.waiting_events >= TRANSACTION_EVENTS_MAX
+        self.here() >= self.crowd() || self.waiting_events >= TRANSACTION_EVENTS_MAX
+    }
+
+    /// How long a round waits for the next one to come.
+    pub(super) fn lull(&self) -> Duration {
+        self.costs.lull(self.crowd().saturating_sub(self.here()))
+    }
+
+    /// Whether the open batch has to be woken, because it has room for those who came since it last looked.
+    pub(super) fn is_to_be_woken(&mut self) -> bool {
+        let is_to_be_woken = matches!(self.open, Open::AsleepUntil { waiting } if self.waiting_events >= waiting);
+        if is_to_be_woken {
+            self.open = Open::Awake;
+        }
+        is_to_be_woken
+    }
+
+    /// Takes those into the open batch who wait and fit it; those that seem to be stale go to `stale`.
+    pub(super) fn extend(&mut self, batch: &mut Gathered, stale: &mut Vec<Waiting>, now: Instant) -> Next {
+        self.open = Open::Awake;
+        let events_max = self.batch_events_max();
+        let is_free = self.commits_in_flight < self.costs.commits_max();
+        if self.stirred && batch.events < events_max && batch.bytes < BATCH_BYTES_MAX {
+            self.stirred = false;
+            let room = Room { events: events_max - batch.events, bytes: BATCH_BYTES_MAX - batch.bytes, is_empty: false };
+            let came = self.pick(room, stale);
+            if !came.is_empty() {
+                self.go_along(&came);
+                batch.join(came, is_free, now);
+                return Next::Send;
+            }
+        }
+        if !is_free {
+            batch.was_behind = true;
+            let has_room = batch.events < events_max && batch.bytes < BATCH_BYTES_MAX;
+            if has_room {
+                self.open = Open::AsleepUntil { waiting: self.waiting_events + WAKING_EVENTS };
+            }
+            return Next::Sleep;
+        }
+        let is_enough = batch.events >= events_max || (batch.was_behind && batch.events >= self.costs.next_batch_events_min());
+        let has_waited = now.duration_since(batch.begun) >= self.costs.gather_max(batch.events);
+        let is_late = has_waited || now.duration_since(batch.last_came) >= self.lull();
+        if !is_enough && !is_late && !self.is_complete() {
+            return Next::Look;
+        }
+        let is_alone = self.batches_in_flight == 1 || self.costs.commits_max() == 1;
+        Next::Commit { is_measured: is_alone && self.plains_in_flight == 0 && batch.is_made_at_once() }
+    }
+
+    /// The open batch is being committed: another one may be begun.
+    pub(super) fn close(&mut self) {
+        self.open = Open::No;
+        self.stirred = true;
+        self.crowds = [self.crowds[1], self.here()];
+        self.commit_sent();
+    }
+
+    /// One more batch is at its commit.
+    pub(super) fn commit_sent(&mut self) {
+        self.commits_in_flight += 1;
+    }
+
+    /// One batch less is at its commit.
+    pub(super) fn commit_answered(&mut self) {
+        self.commits_in_flight -= 1;
     }
 
     /// Takes what goes out now, and notes it as in flight.
     pub(super) fn take(&mut self, now: Instant) -> Round {
         self.gathering = false;
         self.stirred = false;
-        self.crowd = self.waiting.len();
         let is_trial = self.trial.take() == Some(Trial::Batch);
         let events_max = if is_trial { TRIAL_EVENTS_MAX } else { self.batch_events_max() };
         let mut round = Round::default();
-        let mut free = self.pick(events_max, &mut round.stale);
+        let room = Room { events: events_max, bytes: BATCH_BYTES_MAX, is_empty: true };
+        let mut free = self.pick(room, &mut round.stale);
         let (is_streaming, is_idle) = (self.costs.is_streaming(), self.is_idle());
         let are_single = free.iter().all(|waiting| waiting.member.is_single());
         if is_trial && free.len() > 1 {
@@ -223,6 +401,7 @@ impl Queue {
             self.put_back(rest);
             round.plains = free;
         } else {
+            round.is_open = free.len() > 1 && self.may_open();
             round.batch = free;
         }
         if let [only] = &round.batch[..]
@@ -231,12 +410,17 @@ impl Queue {
             round.plains.append(&mut round.batch);
         }
         self.launch(&round);
+        if round.is_open {
+            self.open = Open::Awake;
+        } else {
+            self.crowds = [self.here(); 2];
+        }
         round
     }
 
     /// Takes from the front what fits one batch and touches no aggregate that something earlier touches: a transaction has
     /// to wait for the outcome of an earlier one on the same aggregate, and is overtaken by others only.
-    fn pick(&mut self, events_max: usize, stale: &mut Vec<Waiting>) -> Vec<Waiting> {
+    fn pick(&mut self, room: Room, stale: &mut Vec<Waiting>) -> Vec<Waiting> {
         let (mut picked, mut left) = (Vec::new(), VecDeque::new());
         let (mut events, mut bytes) = (0, 0);
         let mut touched = Subjects::default();
@@ -254,8 +438,8 @@ impl Queue {
             let member = &waiting.member;
             let is_free = |(subject, _)| !self.in_flight.contains(&subject) && !touched.contains(&subject);
             let is_free = member.expectations().all(is_free);
-            let is_within = events + member.events.len() <= events_max && bytes + member.bytes <= BATCH_BYTES_MAX;
-            let fits = picked.is_empty() || is_within;
+            let is_within = events + member.events.len() <= room.events && bytes + member.bytes <= room.bytes;
+            let fits = (room.is_empty && picked.is_empty()) || is_within;
             touched.extend(member.expectations().map(|(subject, _)| subject));
             if is_free && fits {
                 events += member.events.len();
@@ -297,16 +481,25 @@ impl Queue {
     }
 
     fn launch(&mut self, round: &Round) {
-        let members = round.plains.iter().chain(&round.batch);
-        self.in_flight.extend(members.flat_map(|waiting| waiting.member.expectations()).map(|(subject, _)| subject));
+        let plains = round.plains.iter();
+        self.in_flight.extend(plains.flat_map(|waiting| waiting.member.expectations()).map(|(subject, _)| subject));
+        self.events_in_flight += events_of(&round.plains);
         self.plains_in_flight += round.plains.len();
         self.stats.plains += number(round.plains.len());
         if !round.batch.is_empty() {
             self.batches_in_flight += 1;
             self.stats.batches += 1;
-            self.stats.batch_events += number(events_of(&round.batch));
-            self.stats.batch_transactions += number(round.batch.len());
+            self.go_along(&round.batch);
         }
+    }
+
+    /// These are members of a batch in flight from now on.
+    fn go_along(&mut self, members: &[Waiting]) {
+        self.in_flight.extend(members.iter().flat_map(|waiting| waiting.member.expectations()).map(|(subject, _)| subject));
+        let events = events_of(members);
+        self.events_in_flight += events;
+        self.stats.batch_events += number(events);
+        self.stats.batch_transactions += number(members.len());
     }
 
     /// A transaction in flight has its outcome.
@@ -321,6 +514,7 @@ impl Queue {
 
     /// A transaction is not in flight any more: its aggregates are free.
     pub(super) fn release(&mut self, member: &Member) {
+        self.events_in_flight -= member.events.len();
         for (subject, _) in member.expectations() {
             self.in_flight.remove(&subject);
             self.stirred |= !self.awaited.is_empty() && self.awaited.contains_key(&subject);
@@ -379,6 +573,10 @@ impl Queue {
 
 fn events_of(members: &[Waiting]) -> usize {
     members.iter().map(|waiting| waiting.member.events.len()).sum()
+}
+
+fn bytes_of(members: &[Waiting]) -> usize {
+    members.iter().map(|waiting| waiting.member.bytes).sum()
 }
 
 fn number(count: usize) -> u64 {

@@ -27,6 +27,16 @@ fn waits(queue: &mut Queue, subjects: &[u64]) -> oneshot::Receiver<Result<Append
     }
 }
 
+/// Takes a round with who is here.
+fn takes(queue: &mut Queue, now: Instant) -> Round {
+    let round = queue.take(now);
+    if round.is_open {
+        queue.close();
+        queue.commit_answered();
+    }
+    round
+}
+
 fn goes(queue: &mut Queue, subject: u64) -> Member {
     match queue.admit(member(&[subject], 0, 10), Instant::now()) {
         Admission::Go(member) => member,
@@ -59,12 +69,12 @@ fn what_touches_an_aggregate_in_flight_waits_and_is_overtaken_by_others_only() {
     let first = goes(&mut queue, 1);
     let _outcomes = [waits(&mut queue, &[1, 2]), waits(&mut queue, &[2]), waits(&mut queue, &[3, 4])];
     queue.plain_landed();
-    let round = queue.take(Instant::now());
+    let round = takes(&mut queue, Instant::now());
     assert_eq!((subjects(&round.batch), subjects(&round.plains)), (vec![3, 4], vec![]));
     assert!(!queue.may_take());
     queue.settle(&first, &Ok(at(7)), Instant::now());
     queue.batch_landed(0, Instant::now());
-    let round = queue.take(Instant::now());
+    let round = takes(&mut queue, Instant::now());
     // It expects nothing on 1, where there is an event now; what came after it is free to go.
     assert_eq!((subjects(&round.stale), subjects(&round.plains)), (vec![1, 2], vec![2]));
 }
@@ -82,7 +92,7 @@ fn what_expects_less_than_is_known_is_looked_up() {
 fn many_go_together_and_no_more_than_the_server_takes() {
     let mut queue = Queue::new(Instant::now());
     let _outcomes: Vec<_> = (0..800).map(|number| waits(&mut queue, &[2 * number, 2 * number + 1])).collect();
-    let (first, second) = (queue.take(Instant::now()), queue.take(Instant::now()));
+    let (first, second) = (takes(&mut queue, Instant::now()), takes(&mut queue, Instant::now()));
     for round in [&first, &second] {
         assert!((500..=1_000).contains(&events_of(&round.batch)), "{}", events_of(&round.batch));
         assert!(round.plains.is_empty() && round.stale.is_empty());
@@ -95,7 +105,7 @@ fn large_ones_do_not_go_together() {
     let mut queue = Queue::new(Instant::now());
     let large = |queue: &mut Queue, subject| queue.admit(member(&[subject, subject + 1], 0, 1024 * 1024), Instant::now());
     let _outcomes: Vec<_> = (0..4).map(|number| large(&mut queue, 2 * number)).collect();
-    assert_eq!(subjects(&queue.take(Instant::now()).batch), [0, 1, 2, 3]);
+    assert_eq!(subjects(&takes(&mut queue, Instant::now()).batch), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -103,7 +113,7 @@ fn who_does_not_wait_any_more_is_left_out() {
     let mut queue = Queue::new(Instant::now());
     let (gone, here) = (waits(&mut queue, &[1, 2]), waits(&mut queue, &[3, 4]));
     drop(gone);
-    assert_eq!(subjects(&queue.take(Instant::now()).batch), [3, 4]);
+    assert_eq!(subjects(&takes(&mut queue, Instant::now()).batch), [3, 4]);
     drop(here);
 }
 
@@ -112,7 +122,7 @@ fn in_a_crowd_a_single_one_waits_for_the_others() {
     let now = Instant::now();
     let mut queue = Queue::new(now);
     let _outcomes: Vec<_> = (0..100).map(|number| waits(&mut queue, &[2 * number, 2 * number + 1])).collect();
-    let round = queue.take(now);
+    let round = takes(&mut queue, now);
     for waiting in &round.batch {
         queue.settle(&waiting.member, &Ok(at(1)), now);
     }
@@ -120,7 +130,7 @@ fn in_a_crowd_a_single_one_waits_for_the_others() {
     let _outcome = waits(&mut queue, &[1_000]);
     assert!(queue.may_take() && !queue.is_complete());
     // Nobody else came: now it is alone, and the next one is again.
-    assert_eq!(subjects(&queue.take(now).plains), [1_000]);
+    assert_eq!(subjects(&takes(&mut queue, now).plains), [1_000]);
     queue.plain_landed();
     goes(&mut queue, 1_001);
 }
@@ -135,4 +145,123 @@ fn where_conflicts_are_frequent_they_are_looked_for_until_they_are_not() {
         queue.saw_conflicts(0, 256);
     }
     assert!(!queue.is_conflict_likely(256));
+}
+
+/// A queue with this many transactions waiting, each with an event on an aggregate of its own, and the batch that they began.
+fn with_open_batch(count: u64, now: Instant) -> (Queue, Gathered, Vec<oneshot::Receiver<Result<Appended, AppendError>>>) {
+    let mut queue = Queue::new(now);
+    // Enough that none goes at once by itself.
+    let first: Vec<_> = (0..100).map(|number| waits(&mut queue, &[1_000_000 + 2 * number, 1_000_001 + 2 * number])).collect();
+    let round = takes(&mut queue, now);
+    for waiting in &round.batch {
+        queue.settle(&waiting.member, &Ok(at(1)), now);
+    }
+    queue.batch_landed(0, now);
+    drop(first);
+    queue.costs.trial_begins(TRIAL_EVENTS_MAX, true, now);
+    let outcomes = (0..count).map(|subject| waits(&mut queue, &[subject])).collect();
+    let round = queue.take(now);
+    assert!(round.is_open && round.plains.is_empty());
+    (queue, Gathered::new(round.batch, now), outcomes)
+}
+
+fn extend(queue: &mut Queue, batch: &mut Gathered, now: Instant) -> Next {
+    let mut stale = Vec::new();
+    let next = queue.extend(batch, &mut stale, now);
+    assert!(stale.is_empty());
+    next
+}
+
+#[test]
+fn who_comes_while_a_batch_is_open_joins_it_unless_something_in_it_is_in_the_way() {
+    let now = Instant::now();
+    let (mut queue, mut batch, _outcomes) = with_open_batch(60, now);
+    let _later = [waits(&mut queue, &[59]), waits(&mut queue, &[60])];
+    assert!(!queue.may_take(), "another round is taken beside an open batch");
+    assert_eq!(extend(&mut queue, &mut batch, now), Next::Send);
+    assert_eq!((batch.members.len(), batch.events, queue.len()), (61, 61, 1));
+    // Others were here before, and are likely to come back.
+    assert_eq!(extend(&mut queue, &mut batch, now), Next::Look);
+    let later = now + Duration::from_secs(1);
+    assert_eq!(extend(&mut queue, &mut batch, later), Next::Commit { is_measured: true });
+    queue.close();
+    for waiting in &batch.members {
+        queue.settle(&waiting.member, &Ok(at(1)), later);
+    }
+    queue.commit_answered();
+    queue.batch_landed(0, later);
+    assert!(queue.may_take());
+    assert_eq!((queue.events_in_flight, queue.commits_in_flight), (0, 0));
+}
+
+#[test]
+fn one_server_commits_one_batch_at_a_time_and_the_next_is_open_meanwhile() {
+    for is_replicated in [false, true] {
+        let now = Instant::now();
+        let (mut queue, mut first, _outcomes) = with_open_batch(200, now);
+        queue.costs.is_replicated = is_replicated;
+        let later = now + Duration::from_secs(1);
+        assert!(matches!(extend(&mut queue, &mut first, later), Next::Commit { .. }));
+        queue.close();
+        let _others: Vec<_> = (200..350).map(|subject| waits(&mut queue, &[subject])).collect();
+        assert!(queue.may_take());
+        let round = queue.take(later);
+        let mut second = Gathered::new(round.batch, later);
+        while extend(&mut queue, &mut second, later) == Next::Send {}
+        let next = extend(&mut queue, &mut second, later + Duration::from_secs(1));
+        if is_replicated {
+            assert!(matches!(next, Next::Commit { .. }), "{next:?}");
+            continue;
+        }
+        assert_eq!(next, Next::Sleep);
+        assert!(!queue.is_to_be_woken());
+        let _more: Vec<_> = (1_000..1_064).map(|subject| waits(&mut queue, &[subject])).collect();
+        assert!(queue.is_to_be_woken());
+        assert!(!queue.is_to_be_woken(), "woken twice for the same");
+        queue.commit_answered();
+        // It is worth its commit, and does not wait for those who come back from the first.
+        while extend(&mut queue, &mut second, later) == Next::Send {}
+        assert!(matches!(extend(&mut queue, &mut second, later), Next::Commit { .. }));
+    }
+}
+
+#[test]
+fn a_crowd_that_is_enough_for_two_batches_goes_as_two_halves() {
+    let now = Instant::now();
+    let (mut queue, mut batch, _outcomes) = with_open_batch(1_024, now);
+    while extend(&mut queue, &mut batch, now) == Next::Send {}
+    assert_eq!((batch.events, queue.len()), (512, 512));
+    assert!(matches!(extend(&mut queue, &mut batch, now), Next::Commit { .. }));
+}
+
+#[test]
+fn an_open_batch_stays_within_what_the_server_takes() {
+    let now = Instant::now();
+    let (mut queue, mut batch, _outcomes) = with_open_batch(60, now);
+    let large = |queue: &mut Queue, subject| queue.admit(member(&[subject], 0, 3 * 1024 * 1024), now);
+    let _outcomes: Vec<_> = (1_000..1_003).map(|subject| large(&mut queue, subject)).collect();
+    while extend(&mut queue, &mut batch, now) == Next::Send {}
+    assert_eq!((batch.members.len(), queue.len()), (61, 2));
+}
+
+#[test]
+fn where_conflicts_are_likely_no_batch_is_open() {
+    let now = Instant::now();
+    let mut queue = Queue::new(now);
+    queue.saw_conflicts(30, 256);
+    let _outcomes: Vec<_> = (0..100).map(|number| waits(&mut queue, &[2 * number, 2 * number + 1])).collect();
+    assert!(!queue.is_sure_to_be_batch(now));
+    let round = queue.take(now);
+    assert!(!round.is_open && round.batch.len() == 100);
+}
+
+#[test]
+fn what_turns_out_to_be_stale_while_a_batch_is_open_is_handed_out() {
+    let now = Instant::now();
+    let (mut queue, mut batch, _outcomes) = with_open_batch(60, now);
+    let _late = waits(&mut queue, &[77]);
+    queue.known.saw(77, 9);
+    let mut stale = Vec::new();
+    let next = queue.extend(&mut batch, &mut stale, now);
+    assert_eq!((next, subjects(&stale), queue.len()), (Next::Look, vec![77], 0));
 }
