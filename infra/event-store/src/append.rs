@@ -30,7 +30,7 @@ pub enum AppendError {
     /// An aggregate does not end where the transaction expects; nothing was appended.
     #[error("append to {subject}: the aggregate has moved on")]
     Conflict {
-        /// The subject of the transaction's first aggregate.
+        /// The subject of an aggregate that has moved on; of the transaction's first one where the log does not say which has.
         subject: String,
     },
     /// The transaction cannot be appended by anyone, ever; nothing was sent.
@@ -50,6 +50,14 @@ pub enum AppendError {
     /// No answer within the deadline. Whether it was appended is unknown; sending the same again is safe.
     #[error("append: no answer from the log within {} s", OUTCOME_DEADLINE.as_secs())]
     Unavailable,
+}
+
+impl AppendError {
+    /// Type and id of the aggregate that has moved on, if that is why.
+    pub fn moved(&self) -> Option<(&str, &str)> {
+        let Self::Conflict { subject } = self else { return None };
+        wire::aggregate(subject)
+    }
 }
 
 impl JetStreamEventStore {

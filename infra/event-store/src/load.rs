@@ -15,7 +15,7 @@ use crate::{
     cache::Recalled,
     page::{Page, Positions},
     snapshots::SNAPSHOT_EVENTS,
-    transaction::Expected,
+    transaction::{Expected, hash_of},
     wire::{self, EVENT_SUBJECTS, STREAM},
     work_queue::WorkItem,
 };
@@ -167,6 +167,12 @@ impl JetStreamEventStore {
         was_cached.then_some(loaded)
     }
 
+    /// The aggregate `id`, if this process knows of more than `version` events of it. The log is not asked.
+    pub fn recall_beyond<A: SnapshotState>(&self, id: &str, version: u64) -> Option<Loaded<A>> {
+        let is_known = self.cache.version::<A>(id) > version;
+        is_known.then(|| self.recall(id)).flatten().filter(|loaded| loaded.version > version)
+    }
+
     /// Folds the event of `item` into what is kept of its aggregate, if it is the next one there, so that nobody has to ask for it:
     /// of an aggregate of which nothing is kept, its first event. One of another type is none of `A`.
     ///
@@ -184,6 +190,7 @@ impl JetStreamEventStore {
             loaded.advance(&[change], item.position);
             self.remember(id, &loaded);
         }
+        self.appender.saw(hash_of(&wire::subject(A::TYPE, id)), item.position);
     }
 
     /// Which of these aggregates, given by id and where each is thought to end, end somewhere else: in one request for 512 of

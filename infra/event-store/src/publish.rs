@@ -3,7 +3,7 @@
 use std::{collections::HashMap, pin::pin};
 
 use async_nats::{
-    HeaderMap, Message, Request, RequestError, RequestErrorKind, header,
+    HeaderMap, Message, Request, RequestError, RequestErrorKind, Subject, header,
     jetstream::stream::{LastRawMessageErrorKind, RawMessageErrorKind, Stream},
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -31,6 +31,8 @@ pub(crate) enum Outcome {
     Conflict {
         /// Whether something else on the same subject was on its way, which may come to nothing.
         may_pass: bool,
+        /// Where the aggregate ends that was expected to end elsewhere, if the server says so. It does not say which one that is.
+        end: Option<u64>,
     },
     /// The server refused for a reason of its own. Nothing was appended.
     Refused { code: u64, description: String },
@@ -47,7 +49,10 @@ pub(crate) enum Found {
         first_position: u64,
     },
     /// Another event, so that these cannot be appended any more.
-    Others,
+    Others {
+        /// Which of them has another one in its place.
+        index: usize,
+    },
     /// Nothing yet.
     Nothing,
 }
@@ -100,24 +105,32 @@ impl Connection {
 
     async fn look_at(&self, events: &[PreparedEvent]) -> Result<Found, ReadError> {
         let found = self.find(&events[0]).await?;
-        let others: Vec<_> = (1_u64..).zip(&events[1..]).filter(|(_, event)| event.expected.is_some()).collect();
+        let others: Vec<_> = events.iter().enumerate().skip(1).filter(|(_, event)| event.expected.is_some()).collect();
         if found != Found::Nothing || others.is_empty() {
             return Ok(found);
         }
         // A follower may answer this and be behind; what it has seen is there all the same.
         let subjects: Vec<_> = others.iter().map(|(_, event)| event.subject.as_str()).collect();
         let positions = self.last_positions(&subjects).await?;
-        for (offset, event) in others {
+        for (index, event) in others {
             if positions.get(event.subject.as_str()).copied() <= event.expected {
                 continue;
             }
             match self.find(event).await? {
-                Found::Ours { first_position } => return Ok(Found::Ours { first_position: first_position - offset }),
-                Found::Others => return Ok(Found::Others),
+                Found::Ours { first_position } => return Ok(Found::Ours { first_position: first_position - index as u64 }),
+                Found::Others { .. } => return Ok(Found::Others { index }),
                 Found::Nothing => {}
             }
         }
         Ok(Found::Nothing)
+    }
+
+    /// The subject of the message at `position` by the leader's account, if there is one and it can be asked: when the server refuses a batch, it
+    /// says where the aggregate ends that is at fault, but not which one it is.
+    pub(crate) async fn subject_at(&self, position: u64) -> Option<Subject> {
+        let stream = self.stream().await.ok()?;
+        let message = self.in_time(stream.get_raw_message(position)).await?.ok()?;
+        Some(message.subject)
     }
 
     /// What follows the position that `event`, the first of its aggregate in a transaction, expects on its subject.
@@ -129,7 +142,7 @@ impl Connection {
         let asked = self.in_time(stream.get_first_raw_message_by_subject(&event.subject, from)).await;
         match asked.ok_or_else(no_answer)? {
             Ok(message) if message.payload == event.payload => Ok(Found::Ours { first_position: message.sequence }),
-            Ok(_) => Ok(Found::Others),
+            Ok(_) => Ok(Found::Others { index: 0 }),
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(Found::Nothing),
             Err(error) => Err(ReadError::Unavailable(error.to_string())),
         }
@@ -310,8 +323,9 @@ impl Outcome {
         let Ok(answer) = serde_json::from_slice::<Answer>(&answer.payload) else { return Self::Lost };
         match answer {
             Answer { error: Some(error), .. } => match error.err_code {
-                wire::WRONG_LAST_SEQUENCE | wire::BATCH_DUPLICATE_ID => Self::Conflict { may_pass: false },
-                wire::WRONG_LAST_SEQUENCE_IN_FLIGHT => Self::Conflict { may_pass: true },
+                wire::WRONG_LAST_SEQUENCE => Self::Conflict { may_pass: false, end: wire::last_sequence(&error.description) },
+                wire::BATCH_DUPLICATE_ID => Self::Conflict { may_pass: false, end: None },
+                wire::WRONG_LAST_SEQUENCE_IN_FLIGHT => Self::Conflict { may_pass: true, end: None },
                 // The server did not see the whole batch (a reconnect in its middle), or has too many in flight: it can be
                 // sent again, as a new batch.
                 wire::BATCH_INCOMPLETE | wire::BATCHES_TOO_MANY => Self::Lost,
@@ -320,7 +334,7 @@ impl Outcome {
                 code => Self::Refused { code, description: error.description },
             },
             // Seen before: by us, when an earlier answer was lost, or by a rival with the same request.
-            Answer { duplicate: true, .. } => Self::Conflict { may_pass: false },
+            Answer { duplicate: true, .. } => Self::Conflict { may_pass: false, end: None },
             Answer { position: Some(position), .. } => Self::Appended { last_position: position },
             Answer { position: None, .. } => Self::Lost,
         }

@@ -133,7 +133,8 @@ impl Transaction {
     }
 }
 
-fn hash_of(subject: &str) -> u64 {
+/// What a subject is known by in the appender.
+pub(crate) fn hash_of(subject: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     subject.hash(&mut hasher);
     hasher.finish()

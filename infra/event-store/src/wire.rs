@@ -46,6 +46,10 @@ pub(crate) const DISCARDED_LETTER_SUBJECTS: &str = "discarded-letters.>";
 
 /// An expectation on the subject's last sequence was not met.
 pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10_071;
+/// The subject's last sequence in the server's description of [`WRONG_LAST_SEQUENCE`]; none if there is no message on it.
+pub(crate) fn last_sequence(description: &str) -> Option<u64> {
+    description.strip_prefix("wrong last sequence: ")?.parse().ok().filter(|sequence| *sequence > 0)
+}
 /// The same while another message on the subject is in flight (clustered, or a second expectation in a batch).
 pub(crate) const WRONG_LAST_SEQUENCE_IN_FLIGHT: u64 = 10_164;
 /// A batch holds a message id that was seen before.
@@ -55,6 +59,11 @@ pub(crate) const BATCH_DUPLICATE_ID: u64 = 10_201;
 pub(crate) const BATCH_INCOMPLETE: u64 = 10_176;
 /// More batches are in flight than the server takes.
 pub(crate) const BATCHES_TOO_MANY: u64 = 10_210;
+
+/// Type and id of the aggregate whose subject this is.
+pub(crate) fn aggregate(subject: &str) -> Option<(&str, &str)> {
+    subject.strip_prefix("events.")?.split_once('.')
+}
 
 /// The one subject of an aggregate's events.
 pub(crate) fn subject(aggregate_type: &str, aggregate_id: &str) -> String {

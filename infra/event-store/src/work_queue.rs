@@ -247,6 +247,15 @@ impl WorkQueue {
         }
     }
 
+    /// The events that have come, up to `items_max`, without waiting for any.
+    pub fn at_hand(&mut self, items_max: usize) -> Vec<WorkItem> {
+        if self.messages.is_none() && self.gathered.is_empty() {
+            return Vec::new();
+        }
+        // What was taken and would have to be waited with is kept there.
+        unconstrained(self.next_batch(items_max)).now_or_never().unwrap_or_else(|| std::mem::take(&mut self.gathered))
+    }
+
     /// Asks for no more than `items` at once from now on; for as many as it may if that is `None`.
     pub async fn ask_for(&mut self, items: Option<usize>) {
         let all = usize::try_from(self.options.in_flight_max).unwrap_or(1).clamp(1, ASKED_MAX);

@@ -27,6 +27,7 @@ use telemetry::{
     drain::Drain,
     trace::{Kind, Span},
 };
+use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 
 use self::{
@@ -54,8 +55,16 @@ const IN_FLIGHT_MAX: i64 = 4_096;
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Longest pause between two tries of a batch.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
-/// For how long after an order was placed it is not asked whether it has been called off since: it hardly ever has.
-const SURE_FOR: Duration = Duration::from_millis(100);
+/// By how much the newest event may be out of date without the orders being asked whether they have been called off since: they hardly ever
+/// have, and if they had before, that event would have come.
+const SURE_FOR: Duration = Duration::from_secs(1);
+/// Tasks of a batch that is not made smaller because of conflicts. One order that is called off keeps all from their stock that go with it, and
+/// the more there are, the sooner that happens again.
+const TASKS_MIN: usize = 64;
+/// Conflicts in a row that are taken for one order or SKU each; after that, all of a batch is looked up.
+const CONFLICTS_MAX: u32 = 5;
+/// Tasks from which on a batch is decided while the one before is still being committed: deciding so many takes as long as committing them.
+const DECIDED_AHEAD_MIN: usize = 256;
 /// How long orders that need a SKU that cannot be read are put aside before it is tried again.
 const UNREADABLE_STOCK_PAUSE: Duration = Duration::from_secs(10);
 
@@ -84,28 +93,44 @@ pub async fn run(options: AllocatorOptions, surroundings: Surroundings) {
         sharing: Sharing::OneActive,
     });
     let stocks = Stocks::new(store.clone());
-    let mut allocator = Allocator { options, stocks, store, metrics, drain: drain.clone(), waiting: Vec::new(), committing: None };
+    let mut allocator = Allocator {
+        options,
+        stocks,
+        store,
+        metrics,
+        drain: drain.clone(),
+        waiting: Vec::new(),
+        newest: OffsetDateTime::UNIX_EPOCH,
+        committing: None,
+        conflicts: 0,
+        tasks_max: BATCH_ITEMS_MAX,
+    };
     while !drain.is_started() {
-        if allocator.waiting.is_empty() {
+        if allocator.is_to_wait() {
             let items = tokio::select! {
                 biased;
                 () = drain.started() => break,
-                items = queue.next_batch(BATCH_ITEMS_MAX) => items,
+                items = queue.next_batch(BATCH_ITEMS_MAX) => Some(items),
                 // Nobody must wait for the next batch to be told what came of this one.
-                () = committed(&mut allocator.committing) => Vec::new(),
+                () = committed(&mut allocator.committing) => None,
             };
-            if items.is_empty() {
-                allocator.conclude().await;
-                continue;
+            match items {
+                Some(items) => allocator.sort(items).await,
+                None => allocator.conclude_alone().await,
             }
-            allocator.waiting = allocator.sort(items).await;
+            continue;
+        }
+        // What has come meanwhile tells who has called off what was to be decided.
+        if allocator.waiting.len() < BATCH_ITEMS_MAX {
+            let items = queue.at_hand(BATCH_ITEMS_MAX);
+            allocator.sort(items).await;
         }
         // What does not fit one transaction is left for the next round.
-        let batch = plan::take_batch(&mut allocator.waiting);
+        let batch = plan::take_batch(&mut allocator.waiting, allocator.tasks_max);
         allocator.begin(batch).await;
     }
     queue.close().await;
-    allocator.conclude().await;
+    allocator.conclude_alone().await;
     hand_back(allocator.waiting, HAND_BACK_PAUSE).await;
     tracing::info!(reactor = NAME, "drained");
 }
@@ -116,8 +141,8 @@ async fn hand_back(tasks: Vec<Task>, pause: Duration) {
     }
 }
 
-/// Two batches are worked on at a time: while the log writes one, the next is decided on the stocks as they will be when it is
-/// written. If it turns out not to be, what was decided on it is forgotten.
+/// Two batches are worked on at a time: while the log writes one, the next is gathered, and if it is large also decided, on the stocks
+/// as they will be when the first is written. If it turns out not to be, what was decided on it is forgotten.
 struct Allocator {
     options: AllocatorOptions,
     store: JetStreamEventStore,
@@ -126,7 +151,13 @@ struct Allocator {
     drain: Drain,
     /// What the next batch is taken from.
     waiting: Vec<Task>,
+    /// When the newest event happened that led here: of what happened before, there is nothing more to come.
+    newest: OffsetDateTime,
     committing: Option<Committing>,
+    /// How many batches in a row met a conflict.
+    conflicts: u32,
+    /// Tasks that go together at most.
+    tasks_max: usize,
 }
 
 /// A batch whose transaction is on its way.
@@ -166,11 +197,18 @@ fn remember(store: &JetStreamEventStore, plan: &Plan, appended: Appended) {
 }
 
 impl Allocator {
-    /// The events that lead to something; the others are acknowledged.
-    async fn sort(&mut self, items: Vec<WorkItem>) -> Vec<Task> {
-        let mut tasks: Vec<Task> = Vec::with_capacity(items.len());
+    /// Whether no batch is to be decided now: there is nothing to decide, or the log still writes the one before, and to decide this one when it has
+    /// is quickly done, with more events and with what they tell.
+    fn is_to_wait(&self) -> bool {
+        self.waiting.is_empty() || (self.committing.is_some() && self.waiting.len() < DECIDED_AHEAD_MIN)
+    }
+
+    /// Adds the events that lead to something to what waits; the others are acknowledged.
+    async fn sort(&mut self, items: Vec<WorkItem>) {
+        let mut tasks = std::mem::take(&mut self.waiting);
+        tasks.reserve(items.len());
         // Which of them is the last about an order.
-        let mut last: HashMap<OrderId, usize> = HashMap::new();
+        let mut last: HashMap<OrderId, usize> = tasks.iter().enumerate().map(|(index, task)| (task.order_id, index)).collect();
         for item in items {
             let known = |order_id: OrderId| match last.get(&order_id) {
                 Some(&earlier) => Some(tasks[earlier].order.clone()),
@@ -178,6 +216,7 @@ impl Allocator {
             };
             match Task::read(item, known) {
                 Reading::Task(task) => {
+                    self.newest = self.newest.max(task.cause.time);
                     last.insert(task.order_id, tasks.len());
                     tasks.push(*task);
                 }
@@ -192,17 +231,18 @@ impl Allocator {
                 (tasks[index].order, tasks[index].must_load) = (tasks[last].order.clone(), tasks[last].must_load);
             }
         }
-        tasks
+        self.waiting = tasks;
     }
 
     /// Decides `batch` and sends it on its way. Most of that is done while the batch before it is still on its own.
     async fn begin(&mut self, mut batch: Vec<Task>) {
         let decided = self.decide(&mut batch).await;
         // The next transaction says what it expects of the stocks in positions, which the last one's answer brings.
-        if !self.conclude().await {
+        if let Err(mut again) = self.conclude().await {
             // What was decided rests on what did not happen.
             decided.into_iter().for_each(Plan::forget);
-            return self.put_back(batch);
+            again.extend(batch);
+            return self.put_back(again);
         }
         let decided = match decided {
             Ok(plan) => self.settle(plan, &batch).await,
@@ -237,17 +277,30 @@ impl Allocator {
         self.committing = Some(Committing { batch, plan, answer, outcome: None, _span: span });
     }
 
-    /// Waits for what is being committed and carries that to its end, whatever it takes. Returns false if it did not go the way that
-    /// was anticipated.
-    async fn conclude(&mut self) -> bool {
-        let Some(mut committing) = self.committing.take() else { return true };
+    async fn conclude_alone(&mut self) {
+        if let Err(again) = self.conclude().await {
+            self.put_back(again);
+        }
+    }
+
+    /// Waits for what is being committed. If it did not go the way that was anticipated, carries it to its end, whatever it takes; unless that is
+    /// because of a conflict: then its tasks are returned, to be decided anew together with those that wait.
+    async fn conclude(&mut self) -> Result<(), Vec<Task>> {
+        let Some(mut committing) = self.committing.take() else { return Ok(()) };
         committing.wait().await;
         let Committing { batch, plan, outcome, .. } = committing;
+        let conflicts = std::mem::take(&mut self.conflicts);
         let obstacle = match outcome {
             Some(Ok(appended)) => {
+                self.tasks_max = BATCH_ITEMS_MAX.min(self.tasks_max + self.tasks_max / 2);
                 self.stocks.confirm(&plan, appended.first_position);
                 self.done(batch, &plan).await;
-                return true;
+                return Ok(());
+            }
+            Some(Err(error @ AppendError::Conflict { .. })) if conflicts < CONFLICTS_MAX => {
+                self.conflicts = conflicts + 1;
+                Arc::into_inner(plan).into_iter().for_each(Plan::forget);
+                return Err(self.reconsider(batch, &error));
             }
             Some(Err(error)) => Obstacle::of_append(&error),
             None => Obstacle::Conflict,
@@ -257,7 +310,24 @@ impl Allocator {
         if let Some(rest) = self.overcome(obstacle, batch, &mut pause).await {
             self.finish(rest, pause).await;
         }
-        false
+        Err(Vec::new())
+    }
+
+    /// Most often a customer has called an order off just when it got its stock: what was known of that order, or of that SKU, was out of date, and
+    /// nothing else has to be doubted.
+    fn reconsider(&mut self, mut batch: Vec<Task>, conflict: &AppendError) -> Vec<Task> {
+        self.metrics.count(NAME, "conflict", 1);
+        self.tasks_max = TASKS_MIN.max(batch.len() / 2);
+        self.stocks.take_back();
+        match conflict.moved() {
+            Some(("stock", sku)) => self.stocks.doubt(sku.parse::<Sku>().ok().into_iter().collect()),
+            Some(("order", order_id)) => {
+                let order_id = order_id.parse::<OrderId>().ok();
+                batch.iter_mut().filter(|task| Some(task.order_id) == order_id).for_each(|task| task.must_load = true);
+            }
+            _ => {}
+        }
+        batch
     }
 
     /// Carries `batch` out alone, however often that has to be tried, or hands it back when the process drains first.
@@ -363,6 +433,7 @@ impl Allocator {
 
     /// What of `batch` follows for the log, from the orders and stocks as they will be when what is being committed is written.
     async fn decide(&mut self, batch: &mut [Task]) -> Result<Plan, Obstacle> {
+        self.catch_up(batch);
         self.load_orders(batch).await?;
         self.stocks.check().await?;
         self.stocks.ensure(&plan::skus(batch)).await?;
@@ -397,6 +468,16 @@ impl Allocator {
         }
     }
 
+    /// Takes the orders as this process knows them by now: its other reactors are handed their events, too.
+    fn catch_up(&self, batch: &mut [Task]) {
+        for task in batch.iter_mut().filter(|task| task.kind == TaskKind::Reserve) {
+            if let Some(order) = self.store.recall_beyond(&task.order_id.to_string(), task.order.version) {
+                task.order = order;
+                task.must_load = false;
+            }
+        }
+    }
+
     /// Loads the orders that have to be, as the leader has them: an order that a follower does not have yet must not be
     /// taken for one that does not exist.
     async fn load_orders(&self, batch: &mut [Task]) -> Result<(), Obstacle> {
@@ -417,14 +498,13 @@ impl Allocator {
         futures::future::try_join_all(loads).await.map(|_| ())
     }
 
-    /// Asks the log, for all of them at once, which orders of the batch have moved on since they were placed: those that have waited
-    /// for a while, and those of a transaction that met a conflict.
+    /// Asks the log, for all of them at once, which orders of the batch have moved on since they were placed: all, if the queue is behind
+    /// the log, and those of a transaction that met a conflict.
     async fn check_orders(&self, batch: &mut [Task]) -> Result<(), Obstacle> {
-        let now = clock::now();
+        let is_behind = clock::now() - self.newest > SURE_FOR;
         let in_doubt = |task: &Task| {
-            let is_old = task.must_check || now - task.cause.time > SURE_FOR;
             let is_waiting = task.kind == TaskKind::Reserve && task.order.aggregate.status == Some(OrderStatus::Placed);
-            is_old && is_waiting && !task.must_load
+            (task.must_check || is_behind) && is_waiting && !task.must_load
         };
         let known: Vec<_> =
             batch.iter().filter(|task| in_doubt(task)).map(|task| (task.order_id.to_string(), task.expected())).collect();

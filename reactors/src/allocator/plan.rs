@@ -66,8 +66,8 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Takes from the front of `waiting` what surely fits one transaction; at least one task, if there is any.
-pub(crate) fn take_batch(waiting: &mut Vec<Task>) -> Vec<Task> {
+/// Takes from the front of `waiting` what surely fits one transaction, `tasks_max` tasks at most; at least one, if there is any.
+pub(crate) fn take_batch(waiting: &mut Vec<Task>, tasks_max: usize) -> Vec<Task> {
     // A SKU has at most one event for all tasks of a kind, and a task at most one for its order.
     let mut stock_events = BTreeSet::new();
     let mut not_loaded = 0;
@@ -78,7 +78,7 @@ pub(crate) fn take_batch(waiting: &mut Vec<Task>) -> Vec<Task> {
             None => not_loaded += 1,
         }
         let events = stock_events.len() + not_loaded * order::LINES_MAX + taken + 1;
-        if taken > 0 && events > TRANSACTION_EVENTS_MAX {
+        if taken > 0 && (taken >= tasks_max || events > TRANSACTION_EVENTS_MAX) {
             break;
         }
         taken += 1;

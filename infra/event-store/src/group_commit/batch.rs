@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     Appender, REPEAT_PAUSE, REPEAT_PAUSE_MAX,
     member::Waiting,
-    outcome,
+    outcome::{self, Moved, which_moved},
     queue::{Gathered, Next},
 };
 use crate::{
@@ -129,11 +129,15 @@ impl Appender {
                     self.land_together(members, last_position + 1 - attempt.events as u64);
                     return Vec::new();
                 }
-                Outcome::Conflict { .. } => {
+                Outcome::Conflict { end, .. } => {
                     refusals += 1;
                     self.queue().stats.batches_refused += 1;
-                    // What was seen last is what the batch was made of, and it is wrong: another process has moved on.
-                    members = self.without_strays(members, Doubt::All).await;
+                    // Most often that is one of them. Where it is not, it is not found out with one refusal for each.
+                    members = match (refusals, end) {
+                        (1, Some(end)) => self.without_stray(members, end).await,
+                        // What was seen last is what the batch was made of, and it is wrong: another process has moved on.
+                        _ => self.without_strays(members, Doubt::All).await,
+                    };
                 }
                 // One member may be at fault, and must not take the others with it.
                 Outcome::Refused { .. } => break,
@@ -159,6 +163,25 @@ impl Appender {
         }
         self.queue().stats.batches_looked_at += 1;
         self.without_strays(members, Doubt::Unknown).await
+    }
+
+    /// Answers the one who was at fault that the batch was refused, because one of its aggregates ends at `end`, and returns the others.
+    async fn without_stray(self: &Arc<Self>, mut members: Vec<Waiting>, end: u64) -> Vec<Waiting> {
+        let refused: Vec<_> = members.iter().map(|waiting| &waiting.member).collect();
+        let Some(Moved { index, event }) = which_moved(&self.connection, &refused, end).await else {
+            return self.without_strays(members, Doubt::All).await;
+        };
+        let (outcome, subject) = (Err(outcome::conflict(event)), event.subject_hash);
+        let count = members.len();
+        let stray = members.remove(index);
+        {
+            let mut queue = self.queue();
+            queue.known.saw(subject, end);
+            queue.saw_conflicts(1, count);
+            queue.settle(&stray.member, &outcome, Instant::now());
+        }
+        let _ = stray.answer.send(outcome);
+        members
     }
 
     /// Lets those go by themselves whose aggregates do not end where they expect, and returns the others.

@@ -38,7 +38,7 @@ pub use stats::AppendStats;
 
 use self::{
     member::{Member, Waiting},
-    outcome::resolve,
+    outcome::{is_taken, resolve},
     queue::{Admission, Queue},
 };
 use crate::{AppendError, Appended, connection::Connection, publish::Found, transaction::PreparedEvent};
@@ -160,11 +160,19 @@ impl Appender {
 
     /// The outcome of a transaction that seems to be stale, by what the log says; none if it is not stale after all.
     async fn look(&self, member: &Member) -> Option<Result<Appended, AppendError>> {
+        let moved = self.queue().moved(member);
+        if let Some(moved) = moved
+            && is_taken(&self.connection, moved).await
+        {
+            let outcome = Err(outcome::conflict(moved));
+            self.queue().stats.count(&outcome, member.came.elapsed());
+            return Some(outcome);
+        }
         let found = self.connection.look(&member.events).await;
         let mut queue = self.queue();
         let outcome = match found {
             Ok(Found::Ours { first_position }) => Ok(outcome::beginning_at(&member.events, first_position)),
-            Ok(Found::Others) => Err(outcome::conflict(&member.events)),
+            Ok(Found::Others { index }) => Err(outcome::conflict(&member.events[index])),
             Ok(Found::Nothing) | Err(_) => {
                 for (subject, _) in member.expectations() {
                     queue.known.forget(subject);
@@ -174,6 +182,11 @@ impl Appender {
         };
         queue.stats.count(&outcome, member.came.elapsed());
         Some(outcome)
+    }
+
+    /// Somebody has seen that the subject with this hash has an event at `position`: whoever waits and expects less need not go out.
+    pub(crate) fn saw(&self, subject: u64, position: u64) {
+        self.queue().known.saw(subject, position);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -42,11 +42,16 @@ pub(super) async fn resolve(connection: &Connection, member: &mut Member) -> (Re
             Outcome::Refused { .. } | Outcome::Conflict { .. } => {}
         }
         // Nothing there, and no attempt of which that could still change: the expectation was of what never was.
-        let is_settled = matches!(outcome, Outcome::Conflict { may_pass: false }) && !member.unsure;
+        let is_settled = matches!(outcome, Outcome::Conflict { may_pass: false, .. }) && !member.unsure;
+        if let Outcome::Conflict { end: Some(end), .. } = outcome
+            && let Some(moved) = which_moved(connection, &[&*member], end).await
+        {
+            return (Err(conflict(moved.event)), answer);
+        }
         match connection.look(&member.events).await {
             Ok(Found::Ours { first_position }) => return (Ok(beginning_at(&member.events, first_position)), answer),
-            Ok(Found::Others) => return (Err(conflict(&member.events)), answer),
-            Ok(Found::Nothing) if is_settled => return (Err(conflict(&member.events)), answer),
+            Ok(Found::Others { index }) => return (Err(conflict(&member.events[index])), answer),
+            Ok(Found::Nothing) if is_settled => return (Err(conflict(&member.events[0])), answer),
             // It can still become either, or the log cannot be asked.
             Ok(Found::Nothing) | Err(_) => {}
         }
@@ -59,8 +64,36 @@ pub(super) async fn resolve(connection: &Connection, member: &mut Member) -> (Re
     (Err(AppendError::Unavailable), answer)
 }
 
-pub(super) fn conflict(events: &[PreparedEvent]) -> AppendError {
-    AppendError::Conflict { subject: events[0].subject.to_string() }
+/// The aggregate of `event` has moved on.
+pub(super) fn conflict(event: &PreparedEvent) -> AppendError {
+    AppendError::Conflict { subject: event.subject.to_string() }
+}
+
+/// Who is at fault that the server refused a batch.
+pub(super) struct Moved<'a> {
+    /// Which member.
+    pub(super) index: usize,
+    /// Its first event of the aggregate that does not end where it expects.
+    pub(super) event: &'a PreparedEvent,
+}
+
+/// Which of `members`, who went out together and were refused, expects something else than that an aggregate ends at `end`: so that it has its
+/// conflict without all the aggregates being looked up. `None` where that is not quickly said: one event alone is as quickly looked up.
+pub(super) async fn which_moved<'a>(connection: &Connection, members: &[&'a Member], end: u64) -> Option<Moved<'a>> {
+    if members.iter().map(|member| member.events.len()).sum::<usize>() < 2 {
+        return None;
+    }
+    let subject = connection.subject_at(end).await?;
+    let (index, event) = members.iter().enumerate().find_map(|(index, member)| {
+        let event = member.ends().find(|(event, expected)| event.subject == subject && *expected != end);
+        event.map(|(event, _)| (index, event))
+    })?;
+    is_taken(connection, event).await.then_some(Moved { index, event })
+}
+
+/// Whether another event is where `event` would have to be: then nothing of its transaction is in the log, and never will be.
+pub(super) async fn is_taken(connection: &Connection, event: &PreparedEvent) -> bool {
+    matches!(connection.find(event).await, Ok(Found::Others { .. }))
 }
 
 pub(super) fn beginning_at(events: &[PreparedEvent], first_position: u64) -> Appended {

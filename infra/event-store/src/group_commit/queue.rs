@@ -12,7 +12,7 @@ use super::{
     member::{Member, Waiting},
     stats::AppendStats,
 };
-use crate::{AppendError, Appended, wire::TRANSACTION_EVENTS_MAX};
+use crate::{AppendError, Appended, transaction::PreparedEvent, wire::TRANSACTION_EVENTS_MAX};
 
 /// Bytes of one batch's payloads.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -20,8 +20,9 @@ const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 const WAKING_EVENTS: usize = 32;
 /// How much of a round's share of conflicts goes into what is expected of the next.
 const CONFLICT_WEIGHT: f64 = 1.0 / 8.0;
-/// Conflicts expected in a round from which on its members are looked at before it goes out.
-const CONFLICTS_LOOKED_FOR: f64 = 0.25;
+/// Conflicts expected in a round from which on its members are looked at before it goes out. To find one only when the round is refused costs
+/// about as much as to look at all of them; more than one would have it refused more than once.
+const CONFLICTS_LOOKED_FOR: f64 = 1.0;
 
 /// What is to be done with a transaction that has just come.
 #[derive(Debug)]
@@ -226,7 +227,13 @@ impl Queue {
     }
 
     pub(super) fn is_stale(&mut self, member: &Member) -> bool {
-        member.expectations().any(|(subject, expected)| self.known.position(subject).is_some_and(|known| known > expected))
+        self.moved(member).is_some()
+    }
+
+    /// The first event of an aggregate that is known to end later than the transaction expects.
+    pub(super) fn moved<'a>(&mut self, member: &'a Member) -> Option<&'a PreparedEvent> {
+        let mut is_later = |subject, expected| self.known.position(subject).is_some_and(|known| known > expected);
+        member.ends().find_map(|(event, expected)| is_later(event.subject_hash, expected).then_some(event))
     }
 
     fn may_go_at_once(&mut self, member: &Member, now: Instant) -> bool {

@@ -30,7 +30,8 @@ async fn one_stale_member_leaves_nothing_of_the_transaction() {
     let mut transaction = Transaction::new();
     transaction.push::<Stock>("CUP", Expected::NEW, &[received(1)], &context());
     transaction.push::<Stock>("TEA", Expected::NEW, &[received(1)], &context());
-    assert!(matches!(store.append(transaction).await, Err(AppendError::Conflict { .. })));
+    let refused = store.append(transaction).await.unwrap_err();
+    assert_eq!(refused.moved(), Some(("stock", "TEA")));
     assert_eq!(store.load::<Stock>("CUP").await.unwrap().version, 0);
     assert_eq!(store.head().await.unwrap(), 1);
 }
@@ -226,21 +227,40 @@ async fn what_another_process_has_moved_leaves_the_batch_without_taking_the_othe
     let appends = known.iter().enumerate().map(|(number, [known, other])| {
         let store = store.clone();
         async move {
-            let mut transaction = one(&format!("SKU-{number}"), known, 1);
-            transaction.push::<Stock>(&format!("OTHER-{number}"), other.expected(), &[received(1)], &context());
+            let mut transaction = one(&format!("OTHER-{number}"), other, 1);
+            transaction.push::<Stock>(&format!("SKU-{number}"), known.expected(), &[received(1)], &context());
             (number, store.append(transaction).await)
         }
     });
     for (number, appended) in futures::future::join_all(appends).await {
         match appended {
             Ok(_) => assert!(![30, 60].contains(&number), "SKU-{number} had moved"),
-            Err(AppendError::Conflict { .. }) => assert!([30, 60].contains(&number), "SKU-{number} had not moved"),
+            Err(error @ AppendError::Conflict { .. }) => {
+                assert!([30, 60].contains(&number), "SKU-{number} had not moved");
+                assert_eq!(error.moved(), Some(("stock", format!("SKU-{number}").as_str())));
+            }
             Err(error) => panic!("SKU-{number}: {error}"),
         }
     }
     let (after, moved) = (store.append_stats(), 2);
     let refused = after.batches_refused - before.batches_refused;
     assert!((1..=moved).contains(&refused), "{refused} batches were refused: {after:?}");
+}
+
+/// What a caller did not hear of has landed all the same, and is no conflict when it is sent again, however far its aggregates are by then.
+#[tokio::test]
+async fn what_has_landed_is_found_though_its_aggregates_have_moved_on() {
+    let (server, store) = log().await;
+    let mut transaction = one("CUP", &event_store::Loaded::default(), 1);
+    transaction.push::<Stock>("POT", Expected::NEW, &[received(1)], &context());
+    let first = store.append(transaction.clone()).await.unwrap();
+    for sku in ["CUP", "POT", "POT"] {
+        receive(&store, sku, 1).await;
+    }
+    for store in [&store, &connected(server.url()).await] {
+        assert_eq!(store.append(transaction.clone()).await.unwrap(), first);
+    }
+    assert_eq!(store.head().await.unwrap(), 5);
 }
 
 #[tokio::test]

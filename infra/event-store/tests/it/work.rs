@@ -34,6 +34,26 @@ async fn an_item_comes_again_until_it_is_done() {
 }
 
 #[tokio::test]
+async fn what_is_at_hand_comes_without_waiting_and_in_order() {
+    let (_server, store) = log().await;
+    let mut queue = store.work_queue(OPTIONS);
+    assert!(queue.at_hand(10).is_empty(), "it has not been opened");
+    receive(&store, "TEA", 1).await;
+    let mut positions: Vec<_> = queue.next_batch(10).await.iter().map(|item| item.position).collect();
+    assert!(queue.at_hand(10).is_empty(), "there is no other one");
+    for _ in 0..20 {
+        receive(&store, "TEA", 1).await;
+    }
+    while positions.len() < 21 {
+        let items = queue.at_hand(3);
+        assert!(items.len() <= 3);
+        positions.extend(items.iter().map(|item| item.position));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(positions, (1..=21).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_backlog_is_what_is_not_done_and_since_when() {
     const BOTH: WorkQueueOptions = WorkQueueOptions {
         source: WorkSource::Log(&["order", "stock"]),
