@@ -401,8 +401,8 @@ impl Queue {
             }
         } else if is_idle && are_single && free.len() <= self.costs.plains_max() {
             round.plains = free;
-        } else if is_idle && are_single && free.len() >= 2 * TRIAL_EVENTS_MIN && self.costs.is_trial_due(now) {
-            let rest = free.split_off(TRIAL_EVENTS_MAX.min(free.len() / 2));
+        } else if is_idle && are_single && free.len() >= TRIAL_EVENTS_MIN && self.costs.is_trial_due(now) {
+            let rest = free.split_off((free.len() / 2).clamp(TRIAL_EVENTS_MIN, TRIAL_EVENTS_MAX));
             self.costs.trial_begins(free.len(), false, now);
             self.trial = Some(Trial::Plains);
             self.put_back(rest);
