@@ -154,14 +154,7 @@ fn where_conflicts_are_frequent_they_are_looked_for_until_they_are_not() {
 #[test]
 fn few_that_go_together_are_tried_as_plain_publishes() {
     let now = Instant::now();
-    let mut queue = Queue::new(now);
-    let first: Vec<_> = (0..100).map(|number| waits(&mut queue, &[1_000_000 + 2 * number, 1_000_001 + 2 * number])).collect();
-    let round = takes(&mut queue, now);
-    for waiting in &round.batch {
-        queue.settle(&waiting.member, &Ok(at(1)), now);
-    }
-    queue.batch_landed(0, now);
-    drop(first);
+    let mut queue = after_a_crowd(now);
     let few = queue.costs.plains_max().max(TRIAL_EVENTS_MIN - 1) + 1;
     assert!(few < 2 * TRIAL_EVENTS_MIN);
     let _outcomes: Vec<_> = (0..few as u64).map(|subject| waits(&mut queue, &[subject])).collect();
@@ -170,10 +163,9 @@ fn few_that_go_together_are_tried_as_plain_publishes() {
     assert!(!queue.costs.is_trial_due(now));
 }
 
-/// A queue with this many transactions waiting, each with an event on an aggregate of its own, and the batch that they began.
-fn with_open_batch(count: u64, now: Instant) -> (Queue, Gathered, Vec<oneshot::Receiver<Result<Appended, AppendError>>>) {
+/// A queue where so many went together just now that none goes at once by itself.
+fn after_a_crowd(now: Instant) -> Queue {
     let mut queue = Queue::new(now);
-    // Enough that none goes at once by itself.
     let first: Vec<_> = (0..100).map(|number| waits(&mut queue, &[1_000_000 + 2 * number, 1_000_001 + 2 * number])).collect();
     let round = takes(&mut queue, now);
     for waiting in &round.batch {
@@ -181,6 +173,12 @@ fn with_open_batch(count: u64, now: Instant) -> (Queue, Gathered, Vec<oneshot::R
     }
     queue.batch_landed(0, now);
     drop(first);
+    queue
+}
+
+/// A queue with this many transactions waiting, each with an event on an aggregate of its own, and the batch that they began.
+fn with_open_batch(count: u64, now: Instant) -> (Queue, Gathered, Vec<oneshot::Receiver<Result<Appended, AppendError>>>) {
+    let mut queue = after_a_crowd(now);
     queue.costs.trial_begins(TRIAL_EVENTS_MAX, true, now);
     let outcomes = (0..count).map(|subject| waits(&mut queue, &[subject])).collect();
     let round = queue.take(now);
