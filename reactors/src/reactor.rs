@@ -37,7 +37,7 @@ use crate::{
 /// After how long without a sign of life an event is handed to another instance.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(6);
 /// How often an event that is in hand says so, whether it is worked on or waits for its turn; well within [`ACK_WAIT`].
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// Events fetched at once.
 const FETCH_ITEMS_MAX: usize = 64;
 /// The longest pause after which an event is tried again without having been handed back.

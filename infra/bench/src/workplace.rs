@@ -20,8 +20,8 @@ use local_stack::{
 
 const PREFIX: &str = "bench-";
 const LOCK: &str = "lock";
-/// How long processes that were killed may go on to write into their folders.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long processes that were killed may go on to write into their folders.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(10);
 const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 /// A folder in the folder of every stack that has a database of its own.

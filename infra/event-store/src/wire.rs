@@ -46,10 +46,6 @@ pub(crate) const DISCARDED_LETTER_SUBJECTS: &str = "discarded-letters.>";
 
 /// An expectation on the subject's last sequence was not met.
 pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10_071;
-/// The subject's last sequence in the server's description of [`WRONG_LAST_SEQUENCE`]; none if there is no message on it.
-pub(crate) fn last_sequence(description: &str) -> Option<u64> {
-    description.strip_prefix("wrong last sequence: ")?.parse().ok().filter(|sequence| *sequence > 0)
-}
 /// The same while another message on the subject is in flight (clustered, or a second expectation in a batch).
 pub(crate) const WRONG_LAST_SEQUENCE_IN_FLIGHT: u64 = 10_164;
 /// A batch holds a message id that was seen before.
@@ -59,6 +55,12 @@ pub(crate) const BATCH_DUPLICATE_ID: u64 = 10_201;
 pub(crate) const BATCH_INCOMPLETE: u64 = 10_176;
 /// More batches are in flight than the server takes.
 pub(crate) const BATCHES_TOO_MANY: u64 = 10_210;
+
+/// The subject's last sequence in the server's description of [`WRONG_LAST_SEQUENCE`]; none if there is no message on it, or if the server
+/// words it otherwise.
+pub(crate) fn last_sequence(description: &str) -> Option<u64> {
+    description.strip_prefix("wrong last sequence: ")?.parse().ok().filter(|sequence| *sequence > 0)
+}
 
 /// Type and id of the aggregate whose subject this is.
 pub(crate) fn aggregate(subject: &str) -> Option<(&str, &str)> {
@@ -93,6 +95,15 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn a_refusal_tells_where_the_subject_ends() {
+        assert_eq!(last_sequence("wrong last sequence: 277899"), Some(277_899));
+        for other in ["wrong last sequence: 0", "wrong last sequence", "wrong last sequence: ", "277899", ""] {
+            assert_eq!(last_sequence(other), None, "{other:?}");
+        }
+        assert_eq!(aggregate(&subject("stock", "TEA-1")), Some(("stock", "TEA-1")));
+    }
 
     /// `infra/catalogue` writes that document without this crate, to be built without everything that this one needs.
     #[test]

@@ -28,7 +28,10 @@ use telemetry::{
     trace::{Kind, Span},
 };
 use time::OffsetDateTime;
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
 
 use self::{
     plan::Plan,
@@ -39,7 +42,7 @@ use crate::{
     clock,
     dead_letters::{self, chain},
     metrics::ReactorMetrics,
-    reactor::{ACK_WAIT, Surroundings},
+    reactor::{ACK_WAIT, PROGRESS_INTERVAL, Surroundings},
 };
 
 /// The allocator's name: of its durable consumer, in logs, metrics and dead letters.
@@ -104,8 +107,10 @@ pub async fn run(options: AllocatorOptions, surroundings: Surroundings) {
         committing: None,
         conflicts: 0,
         tasks_max: BATCH_ITEMS_MAX,
+        progress_due: Instant::now() + PROGRESS_INTERVAL,
     };
     while !drain.is_started() {
+        allocator.report_progress().await;
         if allocator.is_to_wait() {
             let items = tokio::select! {
                 biased;
@@ -113,10 +118,11 @@ pub async fn run(options: AllocatorOptions, surroundings: Surroundings) {
                 items = queue.next_batch(BATCH_ITEMS_MAX) => Some(items),
                 // Nobody must wait for the next batch to be told what came of this one.
                 () = committed(&mut allocator.committing) => None,
+                () = sleep_until(allocator.progress_due) => continue,
             };
             match items {
                 Some(items) => allocator.sort(items).await,
-                None => allocator.conclude_alone().await,
+                None => allocator.conclude_and_put_back().await,
             }
             continue;
         }
@@ -130,7 +136,7 @@ pub async fn run(options: AllocatorOptions, surroundings: Surroundings) {
         allocator.begin(batch).await;
     }
     queue.close().await;
-    allocator.conclude_alone().await;
+    allocator.conclude_and_put_back().await;
     hand_back(allocator.waiting, HAND_BACK_PAUSE).await;
     tracing::info!(reactor = NAME, "drained");
 }
@@ -158,6 +164,8 @@ struct Allocator {
     conflicts: u32,
     /// Tasks that go together at most.
     tasks_max: usize,
+    /// When the server is told next what is in hand.
+    progress_due: Instant,
 }
 
 /// A batch whose transaction is on its way.
@@ -203,8 +211,24 @@ impl Allocator {
         self.waiting.is_empty() || (self.committing.is_some() && self.waiting.len() < DECIDED_AHEAD_MIN)
     }
 
+    /// Tells the server what is in hand, if it has not been told for a while: else it would hand that out once more.
+    async fn report_progress(&mut self) {
+        if Instant::now() < self.progress_due {
+            return;
+        }
+        let committing = self.committing.iter().flat_map(|committing| &committing.batch);
+        for task in committing.chain(&self.waiting) {
+            task.item.in_progress().await;
+        }
+        self.progress_due = Instant::now() + PROGRESS_INTERVAL;
+    }
+
     /// Adds the events that lead to something to what waits; the others are acknowledged.
     async fn sort(&mut self, items: Vec<WorkItem>) {
+        if items.is_empty() {
+            return;
+        }
+        let now = clock::now();
         let mut tasks = std::mem::take(&mut self.waiting);
         tasks.reserve(items.len());
         // Which of them is the last about an order.
@@ -216,7 +240,8 @@ impl Allocator {
             };
             match Task::read(item, known) {
                 Reading::Task(task) => {
-                    self.newest = self.newest.max(task.cause.time);
+                    // An event cannot be newer than now, whatever it says.
+                    self.newest = self.newest.max(task.cause.time.min(now));
                     last.insert(task.order_id, tasks.len());
                     tasks.push(*task);
                 }
@@ -234,7 +259,7 @@ impl Allocator {
         self.waiting = tasks;
     }
 
-    /// Decides `batch` and sends it on its way. Most of that is done while the batch before it is still on its own.
+    /// Decides `batch` and sends it on its way, once the one before has come to its end. It may be decided before that.
     async fn begin(&mut self, mut batch: Vec<Task>) {
         let decided = self.decide(&mut batch).await;
         // The next transaction says what it expects of the stocks in positions, which the last one's answer brings.
@@ -277,7 +302,8 @@ impl Allocator {
         self.committing = Some(Committing { batch, plan, answer, outcome: None, _span: span });
     }
 
-    async fn conclude_alone(&mut self) {
+    /// [`conclude`](Self::conclude)s, and puts what has to be decided anew before what waits.
+    async fn conclude_and_put_back(&mut self) {
         if let Err(again) = self.conclude().await {
             self.put_back(again);
         }
