@@ -156,6 +156,7 @@ impl NatsServer {
             working_directory: directory.clone(),
             log: options.log.unwrap_or_else(|| directory.join("nats.log")),
             lifetime: options.lifetime,
+            end: Signal::SIGKILL,
         };
         let mut server = Self {
             process: Process::new(seat.as_ref().map_or(NATS, |seat| seat.name), launch),

@@ -23,6 +23,9 @@ const TEMPLATE: &str = include_str!("../../postgres/local.conf");
 /// Crash recovery of a large write-ahead log takes its time.
 const START_DEADLINE: Duration = Duration::from_mins(1);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// To its data the same as SIGKILL. But it removes the server's shared memory, which otherwise stays with the kernel until the next server on the
+/// same data, or for good: there can be 4,096 such segments.
+pub(crate) const IMMEDIATE_SHUTDOWN: Signal = Signal::SIGQUIT;
 /// How long the backends of a killed server may hold its shared memory before a new one can start.
 const STALE_BACKENDS_DEADLINE: Duration = Duration::from_secs(20);
 /// A port can be taken by somebody else between our choice and the server's use of it.
@@ -44,7 +47,7 @@ pub struct PostgresOptions {
     pub lifetime: Lifetime,
 }
 
-/// A Postgres on 127.0.0.1, with SCRAM authentication, a random password and no Unix socket. Dropping it kills it (unless
+/// A Postgres on 127.0.0.1, with SCRAM authentication, a random password and no Unix socket. Dropping it ends it at once (unless
 /// detached) and removes its data if that was temporary.
 #[derive(Debug)]
 pub struct PostgresServer {
@@ -72,6 +75,7 @@ impl PostgresServer {
             working_directory: cluster.data().to_owned(),
             log: options.log.unwrap_or_else(|| directory.join("postgres.log")),
             lifetime: options.lifetime,
+            end: IMMEDIATE_SHUTDOWN,
         };
         let mut server =
             Self { process: Process::new("postgres", launch), cluster, port: 0, durability: options.durability, _scratch: scratch };
@@ -158,9 +162,15 @@ impl PostgresServer {
         statement::run(&self.admin_url(), &format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE)", checked(name)?))
     }
 
-    /// SIGKILL of the postmaster; returns when it is gone. Its backends notice by themselves, a moment later.
+    /// SIGKILL of the postmaster; returns when it is gone. Its backends notice by themselves, a moment later. Its shared memory stays until a
+    /// server is started on the same data.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// An immediate shutdown, to the data the same as [`Self::kill`]; returns when the server is gone. Nothing stays of it but its data.
+    pub fn end(&mut self) {
+        self.process.end();
     }
 
     /// A fast shutdown: open transactions are rolled back, clients disconnected. Fails when it had to be killed after 30 s.

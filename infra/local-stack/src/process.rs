@@ -1,6 +1,6 @@
 //! Child processes that do not outlive us, unless they are meant to.
 //!
-//! A child with [`Lifetime::Tied`] is started through util-linux's `setpriv --pdeathsig KILL`: the kernel kills it when its
+//! A child with [`Lifetime::Tied`] is started through util-linux's `setpriv --pdeathsig`: the kernel ends it when its
 //! parent dies, however that happens. "Parent" is the *thread* that started it, so all children are started by one thread that
 //! lives as long as the process. `setpriv` and `setsid` replace themselves by the program, so the child's pid is the program's.
 
@@ -21,6 +21,9 @@ use nix::unistd::Pid;
 
 use crate::account::Account;
 use crate::probe;
+
+/// How long a program may take to clean up that is ended by another signal than SIGKILL.
+const END_DEADLINE: Duration = Duration::from_secs(6);
 
 /// What happens to a child when the process that started it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +46,11 @@ pub(crate) struct Launch {
     /// Standard output and standard error are appended to this file.
     pub(crate) log: PathBuf,
     pub(crate) lifetime: Lifetime,
+    /// What ends it, at once, when nobody needs it any more: SIGKILL, if it then leaves nothing behind outside its folders.
+    pub(crate) end: Signal,
 }
 
-/// A started program. Dropping it kills it, unless it is [`Lifetime::Detached`].
+/// A started program. Dropping it ends it, unless it is [`Lifetime::Detached`].
 #[derive(Debug)]
 pub(crate) struct Process {
     name: &'static str,
@@ -111,6 +116,17 @@ impl Process {
         }
     }
 
+    /// As [`Self::kill`], but lets the program clean up if it does so quickly.
+    pub(crate) fn end(&mut self) {
+        if self.launch.end != Signal::SIGKILL {
+            self.signal(self.launch.end);
+            if let Some(child) = self.child.as_mut() {
+                let _ = probe::poll(END_DEADLINE, || child.try_wait());
+            }
+        }
+        self.kill();
+    }
+
     /// Waits for a program that was told to stop; after `deadline` SIGKILL, and an error. Returns how it ended, `None` if it was not
     /// running.
     pub(crate) fn wait(&mut self, deadline: Duration) -> anyhow::Result<Option<ExitStatus>> {
@@ -150,7 +166,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.launch.lifetime == Lifetime::Tied {
-            self.kill();
+            self.end();
         }
     }
 }
@@ -159,7 +175,7 @@ impl Launch {
     fn command(&self) -> anyhow::Result<Command> {
         let mut command = match self.lifetime {
             Lifetime::Tied => {
-                let mut command = tied(&self.program);
+                let mut command = tied(&self.program, self.end);
                 // Ctrl-C in a terminal goes to a whole process group. Ours decides itself in which order things stop.
                 command.process_group(0);
                 command
@@ -188,10 +204,10 @@ impl Launch {
     }
 }
 
-/// A command that runs `program` and is killed when the thread that spawns it ends: that thread must wait for it.
-pub(crate) fn tied(program: &Path) -> Command {
+/// A command that runs `program` and gets the signal `end` when the thread that spawns it ends: that thread must wait for it.
+pub(crate) fn tied(program: &Path, end: Signal) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command.args(["--pdeathsig", end.as_str().trim_start_matches("SIG"), "--"]).arg(program);
     command
 }
 

@@ -372,7 +372,7 @@ impl Stack {
     fn kill_everything(&mut self) {
         self.services.iter_mut().for_each(Process::kill);
         self.nats.iter_mut().for_each(NatsServer::kill);
-        self.postgres.iter_mut().for_each(PostgresServer::kill);
+        self.postgres.iter_mut().for_each(PostgresServer::end);
         // Nothing runs, which a stale record says as well.
         let _ = record::forget(&self.options.directory);
     }
@@ -485,6 +485,7 @@ impl Stack {
             working_directory: self.options.directory.clone(),
             log: self.log(name),
             lifetime: self.options.lifetime,
+            end: Signal::SIGKILL,
         })
     }
 
@@ -494,7 +495,7 @@ impl Stack {
         let log_file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
         let answer = self.options.directory.join("logs").join(format!("{log_name}.out"));
         let answer_file = File::create(&answer).with_context(|| format!("create {}", answer.display()))?;
-        let mut command = process::tied(&self.binary("projectors")?);
+        let mut command = process::tied(&self.binary("projectors")?, Signal::SIGKILL);
         command.args(arguments).envs(self.environment("projectors")?).current_dir(&self.options.directory);
         // Unlike the service, the set-up step creates streams.
         command.env("NATS_URL", &self.info.nats);

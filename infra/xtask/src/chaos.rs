@@ -11,7 +11,7 @@ pub(crate) fn run(arguments: &arguments::Chaos) -> anyhow::Result<()> {
     let duration = Duration::from_secs_f64(arguments.minutes * 60.0);
     let (orders_per_s, only, prints_json) = (arguments.rate, arguments.only.clone(), arguments.json);
     let replicates = arguments.replicas > 1;
-    own_stack::run(
+    let outcome = own_stack::run(
         "chaos",
         |options| options.replicates = replicates,
         move |stack| {
@@ -26,7 +26,9 @@ pub(crate) fn run(arguments: &arguments::Chaos) -> anyhow::Result<()> {
             }
             outcome.ensure_none_violated()
         },
-    )
+    );
+    e2e::chaos::remove_leftovers();
+    outcome
 }
 
 /// Another one each time, and short enough to be typed.

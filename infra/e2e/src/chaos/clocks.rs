@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use local_stack::running::Running;
 use local_stack::stack::Stack;
 
 /// Who has a clock of its own.
@@ -15,6 +16,11 @@ pub(super) const CLOCKS: [&str; 4] = ["command-api", "reactors", "projectors", "
 /// Where Debian and Ubuntu put the library, in a folder for each architecture.
 const LIBRARIES: &str = "/usr/lib";
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
+/// Where the library makes two files for each process. It leaves them there when the process is killed, or was started by another program
+/// that it was loaded into.
+const SHARED_MEMORY: &str = "/dev/shm";
+/// How their names begin; the rest is the process id.
+const SHARED_FILES: [&str; 2] = ["faketime_shm_", "sem.faketime_sem_"];
 
 /// The clocks of a stack's services.
 #[derive(Clone, Debug)]
@@ -50,6 +56,18 @@ impl Clocks {
 
     fn file(&self, service: &str) -> PathBuf {
         self.directory.join(format!("clock-{service}"))
+    }
+}
+
+/// Removes what libfaketime has left in memory for processes that are gone. Best effort: what is another user's stays.
+pub fn remove_leftovers() {
+    for entry in fs::read_dir(SHARED_MEMORY).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| SHARED_FILES.iter().find_map(|prefix| name.strip_prefix(prefix)));
+        let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| Running::now(pid).is_none()) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -36,6 +36,7 @@ use crate::log_server;
 use crate::shop::Shop;
 use crate::workload::Workload;
 use clocks::Clocks;
+pub use clocks::remove_leftovers;
 use elections::Elections;
 use gaps::Span;
 use proxy::{Network, Proxy};
@@ -127,7 +128,7 @@ impl fmt::Display for Outcome {
 /// Lets things go wrong on `stack`, whose log must be empty, and tells `on_fault` of each.
 ///
 /// Fails if something could not be started again, an order did not come to its end, or the invariants could not be checked; what is violated
-/// is in the outcome.
+/// is in the outcome. Once the stack is gone, [`remove_leftovers`] is to be called.
 pub async fn run(stack: &mut Stack, options: Options<'_>, mut on_fault: impl FnMut(&str)) -> anyhow::Result<Outcome> {
     let replicas = event_store::servers(&stack.info().nats).len();
     let (wires, clocks) = (put_proxies_between(stack).await?, Clocks::give_to(stack)?);

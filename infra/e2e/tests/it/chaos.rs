@@ -21,6 +21,7 @@ async fn after_a_minute_of_chaos_all_invariants_hold() {
     assert_eq!(outcome.replicas, 1);
     assert!(outcome.fault_count() >= 10, "{outcome}");
     running.finish();
+    chaos::remove_leftovers();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,6 +35,7 @@ async fn three_servers_lose_nothing_with_any_one_of_them() {
         assert!(outcome.faults.contains_key(fault), "{outcome}");
     }
     running.finish();
+    chaos::remove_leftovers();
 }
 
 async fn chaos(running: &mut Running, options: Options<'_>) -> Outcome {

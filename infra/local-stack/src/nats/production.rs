@@ -13,6 +13,8 @@ use anyhow::Context as _;
 use nkeys::{KeyPair, KeyPairType};
 
 use super::{ADMIN, USERS};
+use nix::sys::signal::Signal;
+
 use crate::checkout::workspace_root;
 use crate::{process, toolchain};
 
@@ -116,7 +118,7 @@ impl ProductionCluster {
                 configuration = configuration.replace(&format!("//nats-{other}.nats:6222"), &format!("//localhost:{port}"));
             }
             fs::write(&file, configuration)?;
-            let mut command = process::tied(&toolchain::nats_server()?);
+            let mut command = process::tied(&toolchain::nats_server()?, Signal::SIGKILL);
             command.arg("--config").arg(&file).envs(environment());
             command.env("SERVER_NAME", format!("nats-{number}")).env("CLUSTER_ADVERTISE", format!("localhost:{route}"));
             command.env("MAX_FILE_STORE", file_store).stdin(Stdio::null()).stdout(Stdio::null());

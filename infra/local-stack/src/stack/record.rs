@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::{SERVICE_STOP_DEADLINE, folder, info, services};
+use crate::postgres;
 use crate::process::Lifetime;
 use crate::running::Running;
 
@@ -85,10 +86,15 @@ pub fn take_down(directory: &Path) -> anyhow::Result<Vec<(String, bool)>> {
     Ok(ended)
 }
 
-/// SIGKILL for every process of the stack in this folder (not for its owner), for when there is no time to stop it.
+/// SIGKILL for every process of the stack in this folder (not for its owner), for when there is no time to stop it; Postgres gets the signal that
+/// comes next to that.
 pub fn kill_processes(directory: &Path) -> anyhow::Result<()> {
-    for (_, process) in StackRecord::read(directory)?.alive() {
-        process.kill();
+    for (name, process) in StackRecord::read(directory)?.alive() {
+        if name == services::POSTGRES {
+            process.stop(postgres::IMMEDIATE_SHUTDOWN, SERVER_STOP_DEADLINE);
+        } else {
+            process.kill();
+        }
     }
     Ok(())
 }

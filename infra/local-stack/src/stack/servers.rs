@@ -56,7 +56,7 @@ pub(super) fn start(
                 Err(error)
             }
             (Err(error), Ok(mut postgres)) => {
-                postgres.as_mut().map(PostgresServer::kill);
+                postgres.as_mut().map(PostgresServer::end);
                 Err(error)
             }
             (Err(nats_error), Err(postgres_error)) => bail!("{nats_error:#}\n{postgres_error:#}"),

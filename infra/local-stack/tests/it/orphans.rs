@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use local_stack::running::Running;
 use local_stack::testing;
 
+use crate::postgres::{exists_any, shared_memory_of};
+
 const GONE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Not a test, but the process that the test below kills: it runs this function alone.
@@ -31,6 +33,8 @@ fn servers_die_with_the_process_that_started_them_even_when_it_is_killed() {
     let pids = line.split(' ').skip(1).map(|pid| pid.parse().unwrap());
     let servers: Vec<Running> = pids.map(|pid| Running::now(pid).unwrap()).collect();
     assert_eq!(servers.len(), 2);
+    let segments = shared_memory_of(servers[1].pid);
+    assert!(!segments.is_empty());
 
     owner.kill().unwrap();
     owner.wait().unwrap();
@@ -40,4 +44,5 @@ fn servers_die_with_the_process_that_started_them_even_when_it_is_killed() {
         assert!(killed_at.elapsed() < GONE_DEADLINE, "the servers outlived the process that started them");
         std::thread::yield_now();
     }
+    assert!(!exists_any(&segments), "the servers' shared memory outlived them");
 }

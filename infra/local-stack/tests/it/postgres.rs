@@ -1,6 +1,25 @@
 use local_stack::testing;
 use sqlx::{Connection as _, PgConnection};
 
+/// The segments of shared memory that a process has made and that somebody uses, by their ids.
+pub(crate) fn shared_memory_of(pid: u32) -> Vec<u64> {
+    let in_use = segments().filter(|columns| columns[4] == u64::from(pid) && columns[6] > 0);
+    in_use.map(|columns| columns[1]).collect()
+}
+
+/// Whether one of these segments is still there.
+pub(crate) fn exists_any(ids: &[u64]) -> bool {
+    segments().any(|columns| ids.contains(&columns[1]))
+}
+
+/// Of each segment: its key, id, permissions, size, its creator's pid, the last user's pid, how many use it, and more.
+fn segments() -> impl Iterator<Item = Vec<u64>> {
+    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let lines: Vec<String> = table.lines().skip(1).map(str::to_owned).collect();
+    // A key may be negative.
+    lines.into_iter().map(|line| line.split_ascii_whitespace().map(|column| column.parse().unwrap_or_default()).collect())
+}
+
 async fn count_of_things(url: &str) -> i64 {
     let mut connection = PgConnection::connect(url).await.unwrap();
     sqlx::query_scalar("SELECT count(*) FROM things").fetch_one(&mut connection).await.unwrap()
@@ -32,6 +51,15 @@ async fn a_server_that_was_killed_again_and_again_comes_back() {
         server.start_again().unwrap();
     }
     PgConnection::connect(&server.admin_url()).await.unwrap();
+}
+
+#[test]
+fn no_shared_memory_is_left_of_a_dropped_server() {
+    let server = testing::postgres();
+    let segments = shared_memory_of(server.pid().unwrap());
+    assert!(!segments.is_empty());
+    drop(server);
+    assert!(!exists_any(&segments));
 }
 
 #[tokio::test]
