@@ -13,7 +13,10 @@ use std::{
 
 use domain::{envelope::StoredEvent, order::Order};
 use event_store::{Beginning, JetStreamEventStore, LoadError, STREAM, Sharing, WorkItem, WorkQueue, WorkQueueOptions, WorkSource};
-use futures::{FutureExt, future::select_all};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, select_all},
+};
 use telemetry::{
     drain::Drain,
     health::Health,
@@ -48,6 +51,10 @@ const BEHIND_OTHERS: Duration = Duration::from_secs(2);
 const IN_FLIGHT_MIN: usize = 1_024;
 /// Events taken to see whether an outside system is back.
 const PROBE_ITEMS_MAX: usize = 4;
+
+/// What the work on one event may take at most before it is begun: it is moved several times until then, and many may wait.
+/// What is larger has to be boxed.
+const WORK_BYTES_MAX: usize = 4_096;
 
 /// Why an event could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -254,7 +261,7 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
             }
             // There are no more of them than the server hands out without an acknowledgement.
             let (shared, slots) = (Arc::clone(&shared), Arc::clone(&slots));
-            let task = tasks.spawn(async move {
+            let work = async move {
                 let Some(slot) = shared.wait_for_turn(&item, slots).await else {
                     // Not begun: it is for the next instance, which need not wait for the time-out.
                     return item.hand_back().await;
@@ -263,8 +270,9 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
                 shared.finish(item, event).await;
                 shared.surroundings.metrics.finished(R::NAME);
                 drop(slot);
-            });
-            begun.push(task);
+            };
+            debug_assert!(size_of_val(&work) <= WORK_BYTES_MAX, "{}: {} bytes for each event", R::NAME, size_of_val(&work));
+            begun.push(tasks.spawn(work));
         }
         if phase == Phase::HalfOpen {
             // No more than these are taken until they have told how the outside system is.
@@ -432,8 +440,8 @@ impl<R: Reactor> Shared<R> {
 
     async fn handle_with_progress(&self, item: &WorkItem, event: &StoredEvent, news: News) -> Result<(), Failure> {
         // An event that makes a reactor panic would do so again, on every delivery and without a word to anybody.
-        let handling = AssertUnwindSafe(self.reactor.handle(event, news)).catch_unwind();
-        let mut handling = std::pin::pin!(handling);
+        // Boxed, as it is large: else each event that waits for its turn would be, and be moved about with it.
+        let mut handling = AssertUnwindSafe(self.reactor.handle(event, news)).catch_unwind().boxed();
         loop {
             tokio::select! {
                 outcome = &mut handling => return outcome.unwrap_or_else(|panic| Err(Failure::permanent(Panicked::from(panic)))),
@@ -457,7 +465,12 @@ impl<R: Reactor> Shared<R> {
         }
     }
 
-    async fn give_up(&self, item: WorkItem, error_chain: Vec<String>, attempts: u64) {
+    /// Boxed, as it is large and rare.
+    fn give_up(&self, item: WorkItem, error_chain: Vec<String>, attempts: u64) -> BoxFuture<'_, ()> {
+        self.keep_letter(item, error_chain, attempts).boxed()
+    }
+
+    async fn keep_letter(&self, item: WorkItem, error_chain: Vec<String>, attempts: u64) {
         let Surroundings { store, metrics, .. } = &self.surroundings;
         let event = item.event().ok().filter(|event| item.is_in_its_place(event));
         let (position, is_redriven) = (item.position, item.is_redriven());

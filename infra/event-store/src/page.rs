@@ -4,6 +4,7 @@
 //! headers 78 µs. How many more there are comes with a page and costs nothing when asked from the beginning of the log.
 
 use std::{
+    pin::pin,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -182,7 +183,9 @@ impl JetStreamEventStore {
         let deadline = Instant::now() + LOAD_DEADLINE;
         let mut patience = self.connection.read_patience();
         loop {
-            let asked = tokio::time::timeout(patience, self.connection.unless_interrupted(ask()));
+            // In its place from the start: what goes through the time limits by value is kept twice.
+            let answer = pin!(ask());
+            let asked = tokio::time::timeout(patience, self.connection.unless_interrupted(answer));
             match asked.await {
                 Ok(Some(Ok(answer))) => return Ok(answer),
                 Ok(Some(Err(error))) if Instant::now() + RETRY_PAUSE > deadline => return Err(error),

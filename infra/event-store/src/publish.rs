@@ -126,37 +126,47 @@ impl Connection {
     }
 
     /// The subject of the message at `position` by the leader's account, if there is one and it can be asked: when the server refuses a batch, it
-    /// says where the aggregate ends that is at fault, but not which one it is.
-    pub(crate) async fn subject_at(&self, position: u64) -> Option<Subject> {
-        let stream = self.stream().await.ok()?;
-        let message = self.in_time(stream.get_raw_message(position)).await?.ok()?;
-        Some(message.subject)
+    /// says where the aggregate ends that is at fault, but not which one it is. Boxed, as [`look`](Self::look) is.
+    pub(crate) fn subject_at(&self, position: u64) -> BoxFuture<'_, Option<Subject>> {
+        let asked = async move {
+            let stream = self.stream().await.ok()?;
+            let message = self.in_time(stream.get_raw_message(position)).await?.ok()?;
+            Some(message.subject)
+        };
+        asked.boxed()
     }
 
     /// What follows the position that `event`, the first of its aggregate in a transaction, expects on its subject.
     ///
     /// The stored bytes are compared, not the id alone: two rivals with the same request can have derived the same id.
-    pub(crate) async fn find(&self, event: &PreparedEvent) -> Result<Found, ReadError> {
-        let from = event.expected.unwrap_or(0) + 1;
-        let stream = self.stream().await?;
-        let asked = self.in_time(stream.get_first_raw_message_by_subject(&event.subject, from)).await;
-        match asked.ok_or_else(no_answer)? {
-            Ok(message) if message.payload == event.payload => Ok(Found::Ours { first_position: message.sequence }),
-            Ok(_) => Ok(Found::Others { index: 0 }),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(Found::Nothing),
-            Err(error) => Err(ReadError::Unavailable(error.to_string())),
-        }
+    /// Boxed, as [`look`](Self::look) is.
+    pub(crate) fn find<'a>(&'a self, event: &'a PreparedEvent) -> BoxFuture<'a, Result<Found, ReadError>> {
+        let asked = async move {
+            let from = event.expected.unwrap_or(0) + 1;
+            let stream = self.stream().await?;
+            let asked = self.in_time(stream.get_first_raw_message_by_subject(&event.subject, from)).await;
+            match asked.ok_or_else(no_answer)? {
+                Ok(message) if message.payload == event.payload => Ok(Found::Ours { first_position: message.sequence }),
+                Ok(_) => Ok(Found::Others { index: 0 }),
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(Found::Nothing),
+                Err(error) => Err(ReadError::Unavailable(error.to_string())),
+            }
+        };
+        asked.boxed()
     }
 
-    /// Whether `expected` is where the aggregate ends by the leader's own account.
-    pub(crate) async fn is_current(&self, subject: &str, expected: Expected) -> Result<bool, ReadError> {
-        let stream = self.stream().await?;
-        let asked = self.in_time(stream.get_last_raw_message_by_subject(subject)).await;
-        match asked.ok_or_else(no_answer)? {
-            Ok(message) => Ok(message.sequence == expected.position),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(expected.position == 0),
-            Err(error) => Err(ReadError::Unavailable(error.to_string())),
-        }
+    /// Whether `expected` is where the aggregate ends by the leader's own account. Boxed, as [`look`](Self::look) is.
+    pub(crate) fn is_current<'a>(&'a self, subject: &'a str, expected: Expected) -> BoxFuture<'a, Result<bool, ReadError>> {
+        let asked = async move {
+            let stream = self.stream().await?;
+            let asked = self.in_time(stream.get_last_raw_message_by_subject(subject)).await;
+            match asked.ok_or_else(no_answer)? {
+                Ok(message) => Ok(message.sequence == expected.position),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(expected.position == 0),
+                Err(error) => Err(ReadError::Unavailable(error.to_string())),
+            }
+        };
+        asked.boxed()
     }
 
     /// The last position on each of `subjects` that has one. May be behind where a follower answers.

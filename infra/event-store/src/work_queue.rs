@@ -147,14 +147,14 @@ pub struct WorkItem {
     origin: Origin,
 }
 
-/// Where an event came from, and so who is told what became of it.
+/// Where an event came from, and so who is told what became of it. The messages are boxed, as they are large and change hands often.
 enum Origin {
     /// The queue.
-    Queue(Message),
+    Queue(Box<Message>),
     /// A timer.
-    Timer(Message),
+    Timer(Box<Message>),
     /// Somebody who wants it handled again.
-    Redrive(Redrive),
+    Redrive(Box<Redrive>),
 }
 
 impl fmt::Debug for WorkItem {
@@ -200,7 +200,8 @@ impl WorkQueue {
                 return std::mem::take(&mut self.gathered);
             }
             let Some(messages) = &mut self.messages else {
-                self.start().await;
+                // Boxed, as it is rare: what waits for the next event would else be five times as large.
+                Box::pin(self.start()).await;
                 continue;
             };
             let first = tokio::select! {
@@ -374,16 +375,16 @@ impl WorkItem {
         let info = message.info().ok()?;
         let (sequence, deliveries) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
         if !wire::is_timer(&message.subject) {
-            return Some(Self { position: sequence, deliveries, origin: Origin::Queue(message) });
+            return Some(Self { position: sequence, deliveries, origin: Origin::Queue(Box::new(message)) });
         }
         // Nobody but us sets timers; one without a position is not about an event.
         let position = message.headers.as_ref().and_then(|headers| headers.get(wire::POSITION)?.as_str().parse().ok()).unwrap_or(0);
-        Some(Self { position, deliveries, origin: Origin::Timer(message) })
+        Some(Self { position, deliveries, origin: Origin::Timer(Box::new(message)) })
     }
 
     pub(crate) fn asked_for(position: u64, redrive: Redrive) -> Self {
         // It was handed out before, or it would not be asked for.
-        Self { position, deliveries: 2, origin: Origin::Redrive(redrive) }
+        Self { position, deliveries: 2, origin: Origin::Redrive(Box::new(redrive)) }
     }
 
     /// The event.

@@ -95,7 +95,8 @@ impl Mailer {
         let mail = self.compose(message).map_err(|error| MailError::Unaddressable(error.to_string()))?;
         match &self.postbox {
             Postbox::Folder(folder) => folder.put(format!("{}.eml", message.id), mail.formatted()).await,
-            Postbox::Server(server) => server.send(mail.envelope(), &mail.formatted()).await,
+            // Boxed, as it is large, and mail into a folder need not be.
+            Postbox::Server(server) => Box::pin(server.send(mail.envelope(), &mail.formatted())).await,
         }
     }
 

@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod stripe;
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -141,7 +142,8 @@ impl Payments {
         for _ in 0..STEPS_MAX {
             let standing = match known.take() {
                 Some(standing) => standing,
-                None => self.standing(order_id).await?,
+                // Boxed, as it is large, and of a fresh event the standing is mostly known.
+                None => Box::pin(self.standing(order_id)).await?,
             };
             match self.take_step(&standing, event, occasion, &mut charged).await? {
                 Progress::Settled => return Ok(()),
@@ -258,7 +260,7 @@ impl Payments {
                 Outcome::captured(payment_intent_id, amount, false)
             }
             Step::Refund { payment_intent_id, amount } => {
-                let refund = self.gateway.refund(standing.order_id.0, &payment_intent_id, amount.minor_units);
+                let refund = Box::pin(self.gateway.refund(standing.order_id.0, &payment_intent_id, amount.minor_units));
                 let refund_id = self.call(GatewayCall::Refund, refund).await?.map_err(gateway_failure)?.refund_id;
                 let command = payment::RecordRefund { refund_id, refunded_at: clock::now() };
                 Outcome { order: None, payment: Some(PaymentCommand::RecordRefund(command)) }
@@ -324,7 +326,9 @@ impl Payments {
             currency: amount.currency.code().to_owned(),
             payment_method,
         };
-        let answer = self.call(GatewayCall::Charge, self.gateway.charge(&request)).await?;
+        // In its place from the start: by value it would be kept three times.
+        let charge = pin!(self.gateway.charge(&request));
+        let answer = self.call(GatewayCall::Charge, charge).await?;
         self.metrics.charged(match &answer {
             Ok(ChargeOutcome::Captured { .. }) => ChargeEnd::Captured,
             Ok(ChargeOutcome::Declined { .. }) => ChargeEnd::Declined,
@@ -353,7 +357,8 @@ impl Payments {
         if let Some(charged) = charged.clone() {
             return Ok(Some(charged));
         }
-        let found = self.call(GatewayCall::FindCharge, self.gateway.find_charge(order_id.0)).await?.map_err(gateway_failure)?;
+        let search = Box::pin(self.gateway.find_charge(order_id.0));
+        let found = self.call(GatewayCall::FindCharge, search).await?.map_err(gateway_failure)?;
         let Some(found) = found else { return Ok(None) };
         let currency = found.currency.to_uppercase().parse().map_err(Failure::permanent)?;
         Ok(Some((found.payment_intent_id, Money::new(found.amount_minor, currency))))

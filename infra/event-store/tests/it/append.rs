@@ -23,6 +23,16 @@ async fn a_transaction_over_several_aggregates_lands_next_to_one_another() {
     assert_eq!(store.load::<Order>(&id).await.unwrap().position, 3);
 }
 
+/// What is rarely needed on the way of an append or a load is boxed: the rest is part of every future that awaits one.
+#[tokio::test]
+async fn appends_and_loads_take_little_memory_before_they_begin() {
+    let (_server, store) = log().await;
+    let append = store.append(Transaction::new());
+    assert!(size_of_val(&append) <= 3_072, "{} bytes for an append", size_of_val(&append));
+    let load = store.load::<Order>("TEA");
+    assert!(size_of_val(&load) <= 3_072, "{} bytes for a load", size_of_val(&load));
+}
+
 #[tokio::test]
 async fn one_stale_member_leaves_nothing_of_the_transaction() {
     let (_server, store) = log().await;
