@@ -32,6 +32,8 @@ impl Clocks {
     /// From their next start on, the services look at clocks that can be set. `None` where there is no library to do it with.
     pub(super) fn give_to(stack: &mut Stack) -> anyhow::Result<Option<Self>> {
         let Some(library) = library() else { return Ok(None) };
+        // Of a run that was interrupted.
+        remove_leftovers();
         let clocks = Self { directory: stack.directory().to_owned() };
         for service in CLOCKS {
             clocks.set(service, 0)?;
