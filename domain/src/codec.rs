@@ -26,8 +26,8 @@ pub trait EventPayload: Sized {
     /// Writes the CloudEvents `data` with `serializer`.
     fn serialize_data<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
 
-    /// Reads `data` stored under `event_type`, upcasting older types first.
-    fn from_data(event_type: &str, data: &RawValue) -> Result<Self, DecodeError>;
+    /// Reads `data`, which is JSON stored under `event_type`, upcasting older types first.
+    fn from_data(event_type: &str, data: &str) -> Result<Self, DecodeError>;
 }
 
 /// Why writing an event as JSON cannot fail.
@@ -104,14 +104,11 @@ macro_rules! event_enum {
                 }
             }
 
-            fn from_data(
-                event_type: &str,
-                data: &serde_json::value::RawValue,
-            ) -> Result<Self, crate::DecodeError> {
+            fn from_data(event_type: &str, data: &str) -> Result<Self, crate::DecodeError> {
                 let upcast = crate::upcast::to_current(event_type, data)?;
                 let (event_type, data) = match &upcast {
                     Some((current_type, current_data)) => (*current_type, current_data.get()),
-                    None => (event_type, data.get()),
+                    None => (event_type, data),
                 };
                 match event_type {
                     $($event_type => serde_json::from_str(data).map(Self::$variant).map_err(|source| {

@@ -32,7 +32,7 @@ trait OlderShape: DeserializeOwned + JsonSchema {
 macro_rules! older_shapes {
     ($($shape:ident),+) => {
         /// The current type name and data of an event stored under `event_type`, or `None` if that is current already.
-        pub(crate) fn to_current(event_type: &str, data: &RawValue) -> Result<Option<(&'static str, Box<RawValue>)>, DecodeError> {
+        pub(crate) fn to_current(event_type: &str, data: &str) -> Result<Option<(&'static str, Box<RawValue>)>, DecodeError> {
             match event_type {
                 $($shape::EVENT_TYPE => upcast::<$shape>(data).map(Some),)+
                 _ => Ok(None),
@@ -48,9 +48,9 @@ macro_rules! older_shapes {
 
 older_shapes![StockReceivedV0];
 
-fn upcast<T: OlderShape>(data: &RawValue) -> Result<(&'static str, Box<RawValue>), DecodeError> {
+fn upcast<T: OlderShape>(data: &str) -> Result<(&'static str, Box<RawValue>), DecodeError> {
     let failed = |source| DecodeError::Data { event_type: T::EVENT_TYPE.to_owned(), source };
-    let old: T = serde_json::from_str(data.get()).map_err(failed)?;
+    let old: T = serde_json::from_str(data).map_err(failed)?;
     let current = serde_json::value::to_raw_value(&old.into_current()).map_err(failed)?;
     Ok((T::READ_AS, current))
 }

@@ -13,7 +13,8 @@ use async_nats::{Client, HeaderMap, Message, StatusCode, Subject, Subscriber, he
 use bytes::Bytes;
 use domain::envelope::StoredEvent;
 use futures::StreamExt;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
@@ -40,6 +41,16 @@ const IDLE_INBOXES_MAX: usize = 64;
 pub(crate) enum Positions {
     OfEach,
     OfLast,
+}
+
+/// What the server is asked for: ADR-31 of NATS.
+#[derive(Serialize)]
+struct PageRequest<'a> {
+    seq: u64,
+    next_by_subj: &'a str,
+    batch: usize,
+    max_bytes: usize,
+    no_hdr: bool,
 }
 
 /// Some messages of a subject, in order.
@@ -148,11 +159,14 @@ impl JetStreamEventStore {
         messages_max: usize,
         positions: Positions,
     ) -> Result<Page, ReadError> {
-        let mut request = json!({ "seq": from, "next_by_subj": subject, "batch": messages_max, "max_bytes": PAGE_BYTES_MAX });
-        if positions == Positions::OfLast {
-            request["no_hdr"] = Value::Bool(true);
-        }
-        let request = Bytes::from(request.to_string());
+        let request = PageRequest {
+            seq: from,
+            next_by_subj: subject,
+            batch: messages_max,
+            max_bytes: PAGE_BYTES_MAX,
+            no_hdr: positions == Positions::OfLast,
+        };
+        let request = Bytes::from(serde_json::to_vec(&request).expect("texts and numbers serialize"));
         self.until_answered(|| self.connection.page_once(request.clone(), messages_max, positions)).await
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Source of the rules: CloudEvents 1.0.2 with its JSON format and its `sequence` extension, and DESIGN §3.
 
+mod as_written;
+
 use std::{borrow::Cow, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -102,8 +104,14 @@ impl StoredEvent {
     /// Reads of one stored message just what a fold needs: the aggregate's version and the event. As strict as
     /// [`from_json`](Self::from_json) and [`decode`](Self::decode), and twice as fast.
     pub fn version_and_event<E: EventPayload>(bytes: &[u8]) -> Result<(u64, E), DecodeError> {
-        let document: Document<'_, &RawValue> = serde_json::from_slice(bytes).map_err(DecodeError::Envelope)?;
-        Ok((document.sequence.0, E::from_data(&document.event_type, document.data)?))
+        // The data need not be read twice where it can be told from the attributes without being read.
+        let as_written = Document::as_written(bytes);
+        let quickly = as_written.and_then(|read| Some((read.sequence.0, E::from_data(&read.event_type, read.data).ok()?)));
+        if let Some(read) = quickly {
+            return Ok(read);
+        }
+        let document = Document::from_json(bytes)?;
+        Ok((document.sequence.0, E::from_data(&document.event_type, document.data.get())?))
     }
 
     /// Reads one stored message. Unknown attributes are ignored, as CloudEvents asks.
@@ -118,7 +126,7 @@ impl StoredEvent {
 
     /// Decodes the data, upcasting it if it was stored in an older shape.
     pub fn decode<E: EventPayload>(&self) -> Result<E, DecodeError> {
-        E::from_data(&self.metadata.event_type, &self.data)
+        E::from_data(&self.metadata.event_type, self.data.get())
     }
 }
 
@@ -134,7 +142,7 @@ pub struct StoredEventRef<'a> {
 impl<'a> StoredEventRef<'a> {
     /// Reads one stored message, as strictly as [`StoredEvent::from_json`].
     pub fn from_json(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let document: Document<'a, &'a RawValue> = serde_json::from_slice(bytes).map_err(DecodeError::Envelope)?;
+        let document = Document::from_json(bytes)?;
         let metadata = Metadata {
             event_id: document.id,
             event_type: document.event_type,
@@ -153,7 +161,7 @@ impl<'a> StoredEventRef<'a> {
 
     /// Decodes the data, upcasting it if it was stored in an older shape.
     pub fn decode<E: EventPayload>(&self) -> Result<E, DecodeError> {
-        E::from_data(&self.metadata.event_type, self.data)
+        E::from_data(&self.metadata.event_type, self.data.get())
     }
 
     /// The same with texts of its own.
@@ -234,8 +242,47 @@ impl<D: Serialize> Document<'_, D> {
     }
 }
 
+impl<'a> Document<'a, &'a RawValue> {
+    fn from_json(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let as_written = Document::as_written(bytes);
+        let quickly = as_written.and_then(|read| Some((serde_json::from_str(read.data).ok()?, read)));
+        match quickly {
+            Some((data, read)) => Ok(read.with_data(data)),
+            None => serde_json::from_slice(bytes).map_err(DecodeError::Envelope),
+        }
+    }
+}
+
+impl<'a, D> Document<'a, D> {
+    /// The same attributes with other data.
+    fn with_data<T>(self, data: T) -> Document<'a, T> {
+        Document {
+            specversion: self.specversion,
+            id: self.id,
+            event_type: self.event_type,
+            source: self.source,
+            subject: self.subject,
+            time: self.time,
+            datacontenttype: self.datacontenttype,
+            aggregatetype: self.aggregatetype,
+            sequence: self.sequence,
+            correlationid: self.correlationid,
+            causationid: self.causationid,
+            actor: self.actor,
+            traceparent: self.traceparent,
+            data,
+        }
+    }
+}
+
 /// A version as the CloudEvents sequence extension writes it: a string.
 struct Sequence(u64);
+
+impl Sequence {
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|version| *version > 0).map(Self)
+    }
+}
 
 impl Serialize for Sequence {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -255,10 +302,7 @@ impl<'de> Deserialize<'de> for Sequence {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Sequence, E> {
-                match text.parse() {
-                    Ok(version) if version > 0 => Ok(Sequence(version)),
-                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
-                }
+                Sequence::parse(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
         }
 
