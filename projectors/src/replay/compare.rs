@@ -87,7 +87,8 @@ pub(super) async fn compare<M: ReadModel>(
     let mut snapshot = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.map_err(Failure::postgres(DOING))?;
     let live = checkpoints::peek(&mut *snapshot, M::NAME).await.map_err(Failure::postgres(DOING))?;
     build.advance_within(&mut snapshot, live.position).await?;
-    snapshot.execute(format!("ANALYZE {}", build.beside().table()).as_str()).await.map_err(Failure::postgres(DOING))?;
+    let whole_tables = format!("SET LOCAL enable_seqscan = on; ANALYZE {}", build.beside().table());
+    snapshot.execute(whole_tables.as_str()).await.map_err(Failure::postgres(DOING))?;
 
     let (live_table, table) = (Tables::live().of(M::NAME), build.beside().table());
     let mut findings = Findings { name: M::NAME, log, comparison: Comparison::default() };

@@ -21,7 +21,7 @@ mod swap;
 mod report;
 
 use event_store::JetStreamEventStore;
-use read_store::projections::ProjectionName;
+use read_store::{pool::BY_INDEX, projections::ProjectionName};
 use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinSet;
 
@@ -60,7 +60,8 @@ pub struct Replayer {
 impl Replayer {
     /// Reads the log by `store`, and builds by connections of its own.
     pub fn new(store: JetStreamEventStore, options: PgConnectOptions) -> Self {
-        Self { store, options: options.options(BULK_SETTINGS), differences: None }
+        // The tables that are built begin empty, and only a comparison reads whole tables.
+        Self { store, options: options.options(BULK_SETTINGS).options(BY_INDEX), differences: None }
     }
 
     /// The same, which also writes every difference that it finds into `differences`.
