@@ -1,6 +1,6 @@
-//! Reading a document that looks as [`Document::to_json`] writes it, in a third of the time that a JSON reader takes.
+//! Reading a document that looks as [`Document::to_json`] writes it, which halves what it costs to read an event.
 //!
-//! Whoever loads, projects or replays reads millions of them. Nothing but this reader's pace depends on how they look: what it does not
+//! Whoever loads, projects or replays reads millions of them. Nothing but the pace depends on how they look: what this reader does not
 //! take, for whatever reason, the JSON reader reads or refuses, and what it takes, the JSON reader would read the same.
 
 use std::{borrow::Cow, str};

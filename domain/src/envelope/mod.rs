@@ -102,7 +102,7 @@ pub struct StoredEvent {
 
 impl StoredEvent {
     /// Reads of one stored message just what a fold needs: the aggregate's version and the event. As strict as
-    /// [`from_json`](Self::from_json) and [`decode`](Self::decode), and twice as fast.
+    /// [`from_json`](Self::from_json) and [`decode`](Self::decode), and quicker.
     pub fn version_and_event<E: EventPayload>(bytes: &[u8]) -> Result<(u64, E), DecodeError> {
         // The data need not be read twice where it can be told from the attributes without being read.
         let as_written = Document::as_written(bytes);
