@@ -19,6 +19,10 @@ use crate::{
 /// Batches with the same members that may be refused before these are sent one by one.
 const REFUSALS_MAX: u32 = 3;
 
+/// Callers that are told their outcome at once. Each has something to do then, and the task that hands on to the server what the first ones send
+/// would have its turn only after all of them.
+const TOLD_AT_ONCE: usize = 64;
+
 /// What sending a batch is called in traces.
 const BATCH_SPAN: &str = "send batch EVENTS";
 
@@ -46,6 +50,8 @@ impl Appender {
         }
         let rest = if is_open {
             let (members, attempt) = self.send_open(batch).await;
+            // The server waits for the next batch, and our callers for us.
+            tokio::task::yield_now().await;
             self.commit(members, Some(attempt)).await
         } else {
             let members = self.without_likely_strays(batch).await;
@@ -56,6 +62,7 @@ impl Appender {
             queue.batch_landed(rest.len(), Instant::now());
             self.go_on(&mut queue);
         }
+        self.stir.notify_one();
         self.each_alone(rest).await;
     }
 
@@ -64,22 +71,22 @@ impl Appender {
         let (mut batch, sent) = (self.connection.open_batch(), Instant::now());
         let mut gathered = Gathered::new(members, sent);
         let is_measured = loop {
-            // All but the last one, with which it is committed.
-            let (sent, to_send) = (batch.sent(), gathered.events - 1);
-            if sent < to_send {
-                let events = gathered.members.iter().flat_map(|waiting| &waiting.member.events);
-                batch.stage(events.skip(sent).take(to_send - sent)).await;
-            }
             let mut stale = Vec::new();
             let next = {
                 let (mut queue, now) = (self.queue(), Instant::now());
                 let next = queue.extend(&mut gathered, &mut stale, now);
                 if matches!(next, Next::Commit { .. }) {
-                    queue.close();
+                    queue.close(now);
                 }
                 self.go_on(&mut queue);
                 next
             };
+            // All but the last one, with which it is committed.
+            let (sent, to_send) = (batch.sent(), gathered.events - 1);
+            if sent < to_send && !gathered.is_held {
+                let events = gathered.members.iter().flat_map(|waiting| &waiting.member.events);
+                batch.stage(events.skip(sent).take(to_send - sent)).await;
+            }
             if !stale.is_empty() {
                 let appender = Arc::clone(self);
                 self.runtime.spawn(async move { appender.each_looked_up(stale).await });
@@ -94,7 +101,7 @@ impl Appender {
         let Gathered { members, events, .. } = gathered;
         let span = batch_span(&members, events).for_the_last(sent.elapsed());
         let last = members.last().and_then(|waiting| waiting.member.events.last()).expect("no transaction is without events");
-        let at_commit = AtCommit(self);
+        let at_commit = AtCommit { appender: self, is_in_log: false };
         let outcome = batch.commit(last).await;
         (members, at_commit.answered(outcome, events, sent, is_measured, span))
     }
@@ -107,7 +114,7 @@ impl Appender {
             queue.commit_sent();
             queue.is_batch_alone()
         };
-        let at_commit = AtCommit(self);
+        let at_commit = AtCommit { appender: self, is_in_log: false };
         let (span, sent) = (batch_span(members, events.len()), Instant::now());
         let outcome = self.connection.publish(&events).await;
         at_commit.answered(outcome, events.len(), sent, is_measured, span)
@@ -126,7 +133,7 @@ impl Appender {
                 Outcome::Appended { last_position } => {
                     self.figures.batch_wait.observe(attempt.took.as_secs_f64());
                     self.figures.batch_events.observe(u32::try_from(attempt.events).map_or(f64::INFINITY, f64::from));
-                    self.land_together(members, last_position + 1 - attempt.events as u64);
+                    self.land_together(members, last_position + 1 - attempt.events as u64).await;
                     return Vec::new();
                 }
                 Outcome::Conflict { end, .. } => {
@@ -144,7 +151,7 @@ impl Appender {
                 Outcome::Lost => {
                     self.queue().stats.answers_lost += 1;
                     if let Ok(Found::Ours { first_position }) = self.connection.find(&members[0].member.events[0]).await {
-                        self.land_together(members, first_position);
+                        self.land_together(members, first_position).await;
                         return Vec::new();
                     }
                     tokio::time::sleep(pause).await;
@@ -239,7 +246,7 @@ impl Appender {
         rest
     }
 
-    fn land_together(&self, members: Vec<Waiting>, mut first_position: u64) {
+    async fn land_together(&self, members: Vec<Waiting>, mut first_position: u64) {
         let mut outcomes = Vec::with_capacity(members.len());
         let now = Instant::now();
         {
@@ -252,26 +259,37 @@ impl Appender {
                 outcomes.push((answer, outcome));
             }
         }
-        for (answer, outcome) in outcomes {
-            let _ = answer.send(outcome);
+        let mut outcomes = outcomes.into_iter();
+        loop {
+            for (answer, outcome) in outcomes.by_ref().take(TOLD_AT_ONCE) {
+                let _ = answer.send(outcome);
+            }
+            if outcomes.len() == 0 {
+                return;
+            }
+            // What they do next is to be on its way to the server before all of them have been told.
+            tokio::task::yield_now().await;
         }
     }
 }
 
 /// A batch at its commit. When this is dropped, the next one may be committed.
-struct AtCommit<'a>(&'a Appender);
+struct AtCommit<'a> {
+    appender: &'a Appender,
+    is_in_log: bool,
+}
 
 impl AtCommit<'_> {
-    fn answered(self, outcome: Outcome, events: usize, sent: Instant, is_measured: bool, mut span: Span) -> Attempt {
+    fn answered(mut self, outcome: Outcome, events: usize, sent: Instant, is_measured: bool, mut span: Span) -> Attempt {
         match &outcome {
-            Outcome::Appended { .. } => {}
+            Outcome::Appended { .. } => self.is_in_log = true,
             Outcome::Conflict { .. } => span.fail("conflict"),
             Outcome::Refused { .. } => span.fail("refused"),
             Outcome::Lost => span.fail("the answer was lost"),
         }
         let answered = Instant::now();
-        if is_measured && matches!(outcome, Outcome::Appended { .. }) {
-            self.0.queue().costs.batch_answered(events, sent, answered);
+        if is_measured && self.is_in_log {
+            self.appender.queue().costs.batch_answered(events, sent, answered);
         }
         Attempt { outcome, events, took: answered.duration_since(sent) }
     }
@@ -279,8 +297,8 @@ impl AtCommit<'_> {
 
 impl Drop for AtCommit<'_> {
     fn drop(&mut self) {
-        self.0.queue().commit_answered();
-        self.0.stir.notify_one();
+        self.appender.queue().commit_answered(self.is_in_log);
+        self.appender.stir.notify_one();
     }
 }
 

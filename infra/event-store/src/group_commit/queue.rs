@@ -1,6 +1,8 @@
 //! Who waits, what is in flight, and who goes next: no IO, and the clock comes in from outside.
 //!
 //! A batch is begun with those who wait. It stays open, and takes in who comes, until it is worth its commit and the server is free for it.
+//! A crowd that is enough for one batch but not for two leaves a few behind, who begin the next one the moment that the one before is
+//! answered (ADR 0027).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,6 +20,16 @@ use crate::{AppendError, Appended, transaction::PreparedEvent, wire::TRANSACTION
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Events for which a batch is woken that is open and must wait for its commit.
 const WAKING_EVENTS: usize = 32;
+/// Where a crowd goes as one batch, so many events are left for the next one: it is begun with them when this one is answered, and the server
+/// makes its folder while everybody else is on the way back. One is sent, and one kept, as the last one carries the commit.
+const LEFT_EVENTS: usize = 2;
+/// One server alone is given a crowd as two halves, one of which comes back while the other is committed, when it is so many times what is
+/// worth a batch beside another. A smaller one goes as one: what it waits for is less than a second batch costs.
+const HALVES_WORTH: usize = 4;
+/// A crowd of which less than one in so many came back does not go as one for a while: it was no crowd that waits for its answers to come again.
+const CAME_BACK_SHARE: usize = 4;
+/// Batches for which it does not.
+const APART_BATCHES: u64 = 32;
 /// How much of a round's share of conflicts goes into what is expected of the next.
 const CONFLICT_WEIGHT: f64 = 1.0 / 8.0;
 /// Conflicts expected in a round from which on its members are looked at before it goes out. To find one only when the round is refused costs
@@ -86,12 +98,15 @@ pub(super) struct Gathered {
     waited_for: usize,
     /// Whether it had to wait for another commit.
     was_behind: bool,
+    /// Whether it is kept back until the commit before is answered. The server does one thing after the other, and would make its folder
+    /// before it lets go of that answer, every other time.
+    pub(super) is_held: bool,
 }
 
 impl Gathered {
     pub(super) fn new(members: Vec<Waiting>, now: Instant) -> Self {
         let (events, bytes) = (events_of(&members), bytes_of(&members));
-        Self { members, events, bytes, begun: now, last_came: now, waited_for: 0, was_behind: false }
+        Self { members, events, bytes, begun: now, last_came: now, waited_for: 0, was_behind: false, is_held: false }
     }
 
     fn join(&mut self, came: Vec<Waiting>, is_free: bool, now: Instant) {
@@ -146,6 +161,12 @@ pub(super) struct Queue {
     events_in_flight: usize,
     /// Batches whose commit is not answered yet.
     commits_in_flight: usize,
+    /// When the callers of the last batch had all been told; none while they are being told that it is in the log.
+    landed: Option<Instant>,
+    /// The number of the first batch that may wait for those of the one before to come back.
+    as_one_from: u64,
+    /// Whether the next batch may be begun before nothing else is in flight: not when something has to be tried alone.
+    may_begin_early: bool,
     open: Open,
     /// Whether anything happened since the last round was taken that could let somebody go.
     stirred: bool,
@@ -174,6 +195,9 @@ impl Queue {
             batches_in_flight: 0,
             events_in_flight: 0,
             commits_in_flight: 0,
+            landed: Some(now),
+            as_one_from: 0,
+            may_begin_early: false,
             open: Open::No,
             stirred: false,
             gathering: false,
@@ -273,12 +297,27 @@ impl Queue {
         match self.batches_in_flight {
             0 if self.plains_in_flight == 0 => true,
             BATCHES_IN_FLIGHT_MAX.. => false,
+            1.. if self.may_begin_early && self.goes_as_one() => true,
             _ => self.waiting_events >= self.costs.next_batch_events_min(),
         }
     }
 
+    /// Whether those who are likely to be here are enough for a batch, but not for two that one server alone would have one behind the other.
+    fn goes_as_one(&self) -> bool {
+        let (crowd, worth) = (self.crowd(), self.costs.next_batch_events_min());
+        let is_between = crowd >= worth && crowd < HALVES_WORTH * worth && crowd <= TRANSACTION_EVENTS_MAX;
+        is_between
+            && self.stats.batches >= self.as_one_from
+            && self.costs.commits_max() == 1
+            && !self.costs.is_streaming()
+            && self.may_open()
+    }
+
     /// Enough for two batches go out as two halves, one behind the other, rather than as a large one with little behind it.
     fn batch_events_max(&self) -> usize {
+        if self.goes_as_one() {
+            return self.crowd() - LEFT_EVENTS;
+        }
         let half = self.crowd().div_ceil(2);
         if half >= self.costs.next_batch_events_min() { half.min(TRANSACTION_EVENTS_MAX) } else { TRANSACTION_EVENTS_MAX }
     }
@@ -326,8 +365,9 @@ impl Queue {
     /// Takes those into the open batch who wait and fit it; those that seem to be stale go to `stale`.
     pub(super) fn extend(&mut self, batch: &mut Gathered, stale: &mut Vec<Waiting>, now: Instant) -> Next {
         self.open = Open::Awake;
-        let events_max = self.batch_events_max();
+        let (events_max, goes_as_one) = (self.batch_events_max(), self.goes_as_one());
         let is_free = self.commits_in_flight < self.costs.commits_max();
+        batch.is_held = goes_as_one && !is_free;
         if self.stirred && batch.events < events_max && batch.bytes < BATCH_BYTES_MAX {
             self.stirred = false;
             let room = Room { events: events_max - batch.events, bytes: BATCH_BYTES_MAX - batch.bytes, is_empty: false };
@@ -338,26 +378,36 @@ impl Queue {
                 return Next::Send;
             }
         }
-        if !is_free {
+        let has_room = batch.events < events_max && batch.bytes < BATCH_BYTES_MAX;
+        // Those who are told just now cannot be back yet.
+        let is_too_early = goes_as_one && self.landed.is_none() && has_room;
+        if !is_free || is_too_early {
             batch.was_behind = true;
-            let has_room = batch.events < events_max && batch.bytes < BATCH_BYTES_MAX;
             if has_room {
                 self.open = Open::AsleepUntil { waiting: self.waiting_events + WAKING_EVENTS };
             }
             return Next::Sleep;
         }
-        let is_enough = batch.events >= events_max || (batch.was_behind && batch.events >= self.costs.next_batch_events_min());
-        let has_waited = now.duration_since(batch.begun) >= self.costs.gather_max(batch.events);
-        let is_late = has_waited || now.duration_since(batch.last_came) >= self.lull();
+        let waits_for_nobody = batch.was_behind && !goes_as_one;
+        let is_enough = batch.events >= events_max || (waits_for_nobody && batch.events >= self.costs.next_batch_events_min());
+        let since = |time: Instant| {
+            now.saturating_duration_since(if goes_as_one { self.landed.map_or(time, |landed| landed.max(time)) } else { time })
+        };
+        let has_waited = since(batch.begun) >= self.costs.gather_max(batch.events);
+        let is_late = has_waited || since(batch.last_came) >= self.lull();
         if !is_enough && !is_late && !self.is_complete() {
             return Next::Look;
+        }
+        if goes_as_one && batch.events * CAME_BACK_SHARE < self.crowd() {
+            self.as_one_from = self.stats.batches + APART_BATCHES;
         }
         let is_alone = self.batches_in_flight == 1 || self.costs.commits_max() == 1;
         Next::Commit { is_measured: is_alone && self.plains_in_flight == 0 && batch.is_made_at_once() }
     }
 
     /// The open batch is being committed: another one may be begun.
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(&mut self, now: Instant) {
+        self.may_begin_early = !self.costs.is_trial_due(now);
         self.open = Open::No;
         self.stirred = true;
         self.crowds = [self.crowds[1], self.here()];
@@ -369,9 +419,12 @@ impl Queue {
         self.commits_in_flight += 1;
     }
 
-    /// One batch less is at its commit.
-    pub(super) fn commit_answered(&mut self) {
+    /// One batch less is at its commit; if it `is_in_log`, its callers are told next.
+    pub(super) fn commit_answered(&mut self, is_in_log: bool) {
         self.commits_in_flight -= 1;
+        if is_in_log {
+            self.landed = None;
+        }
     }
 
     /// Takes what goes out now, and notes it as in flight.
@@ -545,6 +598,7 @@ impl Queue {
     /// One batch less is in flight, and `rest` of its members by themselves now.
     pub(super) fn batch_landed(&mut self, rest: usize, now: Instant) {
         self.costs.batch_landed(now);
+        self.landed = Some(now);
         self.stirred = true;
         self.batches_in_flight -= 1;
         self.plains_in_flight += rest;

@@ -31,8 +31,8 @@ fn waits(queue: &mut Queue, subjects: &[u64]) -> oneshot::Receiver<Result<Append
 fn takes(queue: &mut Queue, now: Instant) -> Round {
     let round = queue.take(now);
     if round.is_open {
-        queue.close();
-        queue.commit_answered();
+        queue.close(now);
+        queue.commit_answered(false);
     }
     round
 }
@@ -121,7 +121,7 @@ fn who_does_not_wait_any_more_is_left_out() {
 fn in_a_crowd_a_single_one_waits_for_the_others() {
     let now = Instant::now();
     let mut queue = Queue::new(now);
-    let _outcomes: Vec<_> = (0..100).map(|number| waits(&mut queue, &[2 * number, 2 * number + 1])).collect();
+    let _outcomes: Vec<_> = (0..60).map(|number| waits(&mut queue, &[2 * number, 2 * number + 1])).collect();
     let round = takes(&mut queue, now);
     for waiting in &round.batch {
         queue.settle(&waiting.member, &Ok(at(1)), now);
@@ -166,7 +166,7 @@ fn few_that_go_together_are_tried_as_plain_publishes() {
 /// A queue where so many went together just now that none goes at once by itself.
 fn after_a_crowd(now: Instant) -> Queue {
     let mut queue = Queue::new(now);
-    let first: Vec<_> = (0..100).map(|number| waits(&mut queue, &[1_000_000 + 2 * number, 1_000_001 + 2 * number])).collect();
+    let first: Vec<_> = (0..60).map(|number| waits(&mut queue, &[1_000_000 + 2 * number, 1_000_001 + 2 * number])).collect();
     let round = takes(&mut queue, now);
     for waiting in &round.batch {
         queue.settle(&waiting.member, &Ok(at(1)), now);
@@ -205,11 +205,11 @@ fn who_comes_while_a_batch_is_open_joins_it_unless_something_in_it_is_in_the_way
     assert_eq!(extend(&mut queue, &mut batch, now), Next::Look);
     let later = now + Duration::from_secs(1);
     assert_eq!(extend(&mut queue, &mut batch, later), Next::Commit { is_measured: true });
-    queue.close();
+    queue.close(later);
     for waiting in &batch.members {
         queue.settle(&waiting.member, &Ok(at(1)), later);
     }
-    queue.commit_answered();
+    queue.commit_answered(true);
     queue.batch_landed(0, later);
     assert!(queue.may_take());
     assert_eq!((queue.events_in_flight, queue.commits_in_flight), (0, 0));
@@ -219,17 +219,17 @@ fn who_comes_while_a_batch_is_open_joins_it_unless_something_in_it_is_in_the_way
 fn one_server_commits_one_batch_at_a_time_and_the_next_is_open_meanwhile() {
     for is_replicated in [false, true] {
         let now = Instant::now();
-        let (mut queue, mut first, _outcomes) = with_open_batch(200, now);
+        let (mut queue, mut first, _outcomes) = with_open_batch(1_000, now);
         queue.costs.is_replicated = is_replicated;
         let later = now + Duration::from_secs(1);
         assert!(matches!(extend(&mut queue, &mut first, later), Next::Commit { .. }));
-        queue.close();
-        let _others: Vec<_> = (200..350).map(|subject| waits(&mut queue, &[subject])).collect();
+        queue.close(later);
         assert!(queue.may_take());
-        let round = queue.take(later);
-        let mut second = Gathered::new(round.batch, later);
-        while extend(&mut queue, &mut second, later) == Next::Send {}
+        let mut second = Gathered::new(queue.take(later).batch, later);
+        second.members.truncate(400);
+        second.events = 400;
         let next = extend(&mut queue, &mut second, later + Duration::from_secs(1));
+        assert!(!second.is_held, "there is enough for two batches: one is staged while the other is committed");
         if is_replicated {
             assert!(matches!(next, Next::Commit { .. }), "{next:?}");
             continue;
@@ -239,11 +239,90 @@ fn one_server_commits_one_batch_at_a_time_and_the_next_is_open_meanwhile() {
         let _more: Vec<_> = (1_000..1_064).map(|subject| waits(&mut queue, &[subject])).collect();
         assert!(queue.is_to_be_woken());
         assert!(!queue.is_to_be_woken(), "woken twice for the same");
-        queue.commit_answered();
+        queue.commit_answered(true);
         // It is worth its commit, and does not wait for those who come back from the first.
         while extend(&mut queue, &mut second, later) == Next::Send {}
         assert!(matches!(extend(&mut queue, &mut second, later), Next::Commit { .. }));
     }
+}
+
+#[test]
+fn a_crowd_that_goes_as_one_leaves_a_few_who_begin_the_next_batch_when_it_is_answered() {
+    let now = Instant::now();
+    let (mut queue, mut first, _outcomes) = with_open_batch(256, now);
+    assert!(matches!(extend(&mut queue, &mut first, now), Next::Commit { .. }));
+    assert_eq!((first.events, first.is_held, queue.len()), (254, false, 2));
+    queue.close(now);
+    assert!(queue.may_take(), "the next batch is not begun while the first is at its commit");
+    let mut second = Gathered::new(queue.take(now).batch, now);
+    assert_eq!((extend(&mut queue, &mut second, now), second.events, second.is_held), (Next::Sleep, 2, true));
+
+    // Until those are told who are in the first, nobody is late.
+    queue.commit_answered(true);
+    let told = now + Duration::from_secs(1);
+    assert_eq!((extend(&mut queue, &mut second, told), second.is_held), (Next::Sleep, false));
+    for waiting in &first.members {
+        queue.settle(&waiting.member, &Ok(at(1)), told);
+    }
+    queue.batch_landed(0, told);
+    assert_eq!(extend(&mut queue, &mut second, told), Next::Look);
+    let _back: Vec<_> = (1_000..1_254).map(|subject| waits(&mut queue, &[subject])).collect();
+    assert_eq!((extend(&mut queue, &mut second, told), second.events, queue.len()), (Next::Send, 254, 2));
+    assert!(matches!(extend(&mut queue, &mut second, told), Next::Commit { .. }));
+}
+
+#[test]
+fn who_begins_a_batch_does_not_wait_for_long_for_those_who_do_not_come_back() {
+    for is_in_log in [true, false] {
+        let now = Instant::now();
+        let (mut queue, mut first, _outcomes) = with_open_batch(256, now);
+        assert!(matches!(extend(&mut queue, &mut first, now), Next::Commit { .. }));
+        queue.close(now);
+        let mut second = Gathered::new(queue.take(now).batch, now);
+        assert_eq!(extend(&mut queue, &mut second, now), Next::Sleep);
+        queue.commit_answered(is_in_log);
+        let mut later = now;
+        if is_in_log {
+            for waiting in &first.members {
+                queue.settle(&waiting.member, &Ok(at(1)), now);
+            }
+            queue.batch_landed(0, now);
+            assert_eq!(extend(&mut queue, &mut second, now), Next::Look);
+            later += Duration::from_millis(5);
+        }
+        // What was refused, or has lost its answer, may take seconds: nobody waits for who is in it.
+        assert!(matches!(extend(&mut queue, &mut second, later), Next::Commit { .. }), "{is_in_log}");
+    }
+}
+
+#[test]
+fn a_crowd_that_does_not_come_back_is_not_waited_for_again_soon() {
+    let now = Instant::now();
+    let (mut queue, mut first, _outcomes) = with_open_batch(256, now);
+    assert!(matches!(extend(&mut queue, &mut first, now), Next::Commit { .. }));
+    queue.close(now);
+    assert!(queue.goes_as_one());
+    let mut second = Gathered::new(queue.take(now).batch, now);
+    queue.commit_answered(true);
+    for waiting in &first.members {
+        queue.settle(&waiting.member, &Ok(at(1)), now);
+    }
+    queue.batch_landed(0, now);
+    assert!(matches!(extend(&mut queue, &mut second, now + Duration::from_secs(1)), Next::Commit { .. }));
+    assert!(!queue.goes_as_one() && queue.crowd() >= 256);
+    queue.stats.batches += APART_BATCHES;
+    assert!(queue.goes_as_one());
+}
+
+#[test]
+fn what_has_to_be_tried_alone_is_not_put_off_for_ever() {
+    let now = Instant::now();
+    let (mut queue, mut first, _outcomes) = with_open_batch(256, now);
+    let later = now + Duration::from_secs(60);
+    assert!(queue.costs.is_trial_due(later));
+    assert!(matches!(extend(&mut queue, &mut first, later), Next::Commit { .. }));
+    queue.close(later);
+    assert!(queue.len() == 2 && !queue.may_take(), "a batch is begun where a trial is due");
 }
 
 #[test]
@@ -253,6 +332,20 @@ fn a_crowd_that_is_enough_for_two_batches_goes_as_two_halves() {
     while extend(&mut queue, &mut batch, now) == Next::Send {}
     assert_eq!((batch.events, queue.len()), (512, 512));
     assert!(matches!(extend(&mut queue, &mut batch, now), Next::Commit { .. }));
+}
+
+#[test]
+fn what_does_not_fit_one_batch_does_not_go_as_one_however_much_a_batch_costs() {
+    let now = Instant::now();
+    let mut queue = Queue::new(now);
+    for _ in 0..7 {
+        queue.costs.batch_answered(1, now, now + Duration::from_millis(15));
+    }
+    assert!(queue.costs.next_batch_events_min() > 1_024 / HALVES_WORTH);
+    let _outcomes: Vec<_> = (0..500).map(|number| waits(&mut queue, &[2 * number, 2 * number + 1])).collect();
+    assert!(queue.goes_as_one());
+    let _one_more = waits(&mut queue, &[1_000]);
+    assert!(!queue.goes_as_one());
 }
 
 #[test]
