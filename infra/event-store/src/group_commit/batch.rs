@@ -70,13 +70,14 @@ impl Appender {
     async fn send_open(self: &Arc<Self>, members: Vec<Waiting>) -> (Vec<Waiting>, Attempt) {
         let (mut batch, sent) = (self.connection.open_batch(), Instant::now());
         let mut gathered = Gathered::new(members, sent);
-        let is_measured = loop {
-            let mut stale = Vec::new();
+        let (is_measured, at_commit) = loop {
+            let (mut stale, mut at_commit) = (Vec::new(), None);
             let next = {
                 let (mut queue, now) = (self.queue(), Instant::now());
                 let next = queue.extend(&mut gathered, &mut stale, now);
                 if matches!(next, Next::Commit { .. }) {
                     queue.close(now);
+                    at_commit = Some(AtCommit { appender: self, is_answered: false });
                 }
                 self.go_on(&mut queue);
                 next
@@ -95,13 +96,12 @@ impl Appender {
                 Next::Send => {}
                 Next::Look => tokio::task::yield_now().await,
                 Next::Sleep => self.stir.notified().await,
-                Next::Commit { is_measured } => break is_measured,
+                Next::Commit { is_measured } => break (is_measured, at_commit.expect("a batch that is closed is at its commit")),
             }
         };
         let Gathered { members, events, .. } = gathered;
         let span = batch_span(&members, events).for_the_last(sent.elapsed());
         let last = members.last().and_then(|waiting| waiting.member.events.last()).expect("no transaction is without events");
-        let at_commit = AtCommit { appender: self, is_in_log: false };
         let outcome = batch.commit(last).await;
         (members, at_commit.answered(outcome, events, sent, is_measured, span))
     }
@@ -109,12 +109,11 @@ impl Appender {
     /// Sends `members` at once, as one batch.
     async fn send_closed(self: &Arc<Self>, members: &[Waiting]) -> Attempt {
         let events: Vec<_> = members.iter().flat_map(|waiting| &waiting.member.events).collect();
-        let is_measured = {
+        let (at_commit, is_measured) = {
             let mut queue = self.queue();
             queue.commit_sent();
-            queue.is_batch_alone()
+            (AtCommit { appender: self, is_answered: false }, queue.is_batch_alone())
         };
-        let at_commit = AtCommit { appender: self, is_in_log: false };
         let (span, sent) = (batch_span(members, events.len()), Instant::now());
         let outcome = self.connection.publish(&events).await;
         at_commit.answered(outcome, events.len(), sent, is_measured, span)
@@ -124,6 +123,8 @@ impl Appender {
     async fn commit(self: &Arc<Self>, mut members: Vec<Waiting>, mut attempt: Option<Attempt>) -> Vec<Waiting> {
         let mut pause = REPEAT_PAUSE;
         let mut refusals = 0;
+        // Whether all are here still who were in an attempt that may be in the log.
+        let mut are_all_here = true;
         while members.len() > 1 && refusals < REFUSALS_MAX {
             let attempt = match attempt.take() {
                 Some(attempt) => attempt,
@@ -150,13 +151,20 @@ impl Appender {
                 Outcome::Refused { .. } => break,
                 Outcome::Lost => {
                     self.queue().stats.answers_lost += 1;
-                    if let Ok(Found::Ours { first_position }) = self.connection.find(&members[0].member.events[0]).await {
-                        self.land_together(members, first_position).await;
-                        return Vec::new();
+                    match self.connection.find(&members[0].member.events[0]).await {
+                        Ok(Found::Ours { first_position }) if are_all_here => {
+                            self.land_together(members, first_position).await;
+                            return Vec::new();
+                        }
+                        // The first attempt is in the log, with others between these: each has to be asked about.
+                        Ok(Found::Ours { .. }) => break,
+                        _ => {}
                     }
                     tokio::time::sleep(pause).await;
                     pause = REPEAT_PAUSE_MAX.min(pause * 2);
+                    let count = members.len();
                     members = self.without_late(members);
+                    are_all_here &= members.len() == count;
                 }
             }
         }
@@ -276,19 +284,21 @@ impl Appender {
 /// A batch at its commit. When this is dropped, the next one may be committed.
 struct AtCommit<'a> {
     appender: &'a Appender,
-    is_in_log: bool,
+    is_answered: bool,
 }
 
 impl AtCommit<'_> {
     fn answered(mut self, outcome: Outcome, events: usize, sent: Instant, is_measured: bool, mut span: Span) -> Attempt {
+        self.is_answered = !matches!(outcome, Outcome::Lost);
+        let is_in_log = matches!(outcome, Outcome::Appended { .. });
         match &outcome {
-            Outcome::Appended { .. } => self.is_in_log = true,
+            Outcome::Appended { .. } => {}
             Outcome::Conflict { .. } => span.fail("conflict"),
             Outcome::Refused { .. } => span.fail("refused"),
             Outcome::Lost => span.fail("the answer was lost"),
         }
         let answered = Instant::now();
-        if is_measured && self.is_in_log {
+        if is_measured && is_in_log {
             self.appender.queue().costs.batch_answered(events, sent, answered);
         }
         Attempt { outcome, events, took: answered.duration_since(sent) }
@@ -297,7 +307,7 @@ impl AtCommit<'_> {
 
 impl Drop for AtCommit<'_> {
     fn drop(&mut self) {
-        self.appender.queue().commit_answered(self.is_in_log);
+        self.appender.queue().commit_answered(self.is_answered, Instant::now());
         self.appender.stir.notify_one();
     }
 }

@@ -180,6 +180,11 @@ impl Costs {
         self.trial_due = now + TRIAL_PAUSES * Duration::from_secs_f64(us / 1e6).max(TRIAL_COST_MIN);
     }
 
+    /// Notes that what is here cannot be tried.
+    pub(super) fn put_off_trial(&mut self, now: Instant) {
+        self.trial_due = now + TRIAL_PAUSES * TRIAL_COST_MIN;
+    }
+
     fn batch_us(&self, events: usize) -> f64 {
         self.fixed_us.median() + BATCH_EVENT_US * number(events)
     }

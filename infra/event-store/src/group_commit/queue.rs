@@ -26,7 +26,8 @@ const LEFT_EVENTS: usize = 2;
 /// One server alone is given a crowd as two halves, one of which comes back while the other is committed, when it is so many times what is
 /// worth a batch beside another. A smaller one goes as one: what it waits for is less than a second batch costs.
 const HALVES_WORTH: usize = 4;
-/// A crowd of which less than one in so many came back does not go as one for a while: it was no crowd that waits for its answers to come again.
+/// When fewer came while they were waited for than one in so many of those who were answered, nobody goes as one for a while: it was no crowd
+/// that waits for its answers to come again.
 const CAME_BACK_SHARE: usize = 4;
 /// Batches for which it does not.
 const APART_BATCHES: u64 = 32;
@@ -64,9 +65,17 @@ pub(super) struct Round {
 #[derive(Clone, Copy, Debug)]
 struct Room {
     events: usize,
+    /// Events that it takes with a transaction that is too large to be left behind.
+    events_with_large: usize,
     bytes: usize,
     /// Whether nothing is in it yet: then it takes also what is too large to have others beside it.
     is_empty: bool,
+}
+
+impl Room {
+    fn is_there(&self) -> bool {
+        self.events > 0 && self.bytes > 0
+    }
 }
 
 /// What is to be done with an open batch now.
@@ -161,12 +170,15 @@ pub(super) struct Queue {
     events_in_flight: usize,
     /// Batches whose commit is not answered yet.
     commits_in_flight: usize,
-    /// When the callers of the last batch had all been told; none while they are being told that it is in the log.
+    /// Events of the open batch that was committed last.
+    committed_events: usize,
+    /// When the callers of the last batch had all been told; none while they are being told, or what is left of it goes again.
     landed: Option<Instant>,
     /// The number of the first batch that may wait for those of the one before to come back.
     as_one_from: u64,
-    /// Whether the next batch may be begun before nothing else is in flight: not when something has to be tried alone.
-    may_begin_early: bool,
+    /// Whether something had to be tried when the last batch was begun or committed. Then the next one is not begun before nothing else is in
+    /// flight; one that is begun goes on as it was.
+    is_trial_due: bool,
     open: Open,
     /// Whether anything happened since the last round was taken that could let somebody go.
     stirred: bool,
@@ -195,9 +207,10 @@ impl Queue {
             batches_in_flight: 0,
             events_in_flight: 0,
             commits_in_flight: 0,
+            committed_events: 0,
             landed: Some(now),
             as_one_from: 0,
-            may_begin_early: false,
+            is_trial_due: false,
             open: Open::No,
             stirred: false,
             gathering: false,
@@ -297,13 +310,18 @@ impl Queue {
         match self.batches_in_flight {
             0 if self.plains_in_flight == 0 => true,
             BATCHES_IN_FLIGHT_MAX.. => false,
-            1.. if self.may_begin_early && self.goes_as_one() => true,
+            1.. if self.goes_as_one() => true,
             _ => self.waiting_events >= self.costs.next_batch_events_min(),
         }
     }
 
-    /// Whether those who are likely to be here are enough for a batch, but not for two that one server alone would have one behind the other.
+    /// Whether the crowd goes as one batch that leaves a few behind. What has to be tried needs nobody else in flight.
     fn goes_as_one(&self) -> bool {
+        self.is_for_one_batch() && !self.is_trial_due
+    }
+
+    /// Whether those who are likely to be here are enough for a batch, but not for two that one server alone would have one behind the other.
+    fn is_for_one_batch(&self) -> bool {
         let (crowd, worth) = (self.crowd(), self.costs.next_batch_events_min());
         let is_between = crowd >= worth && crowd < HALVES_WORTH * worth && crowd <= TRANSACTION_EVENTS_MAX;
         is_between
@@ -313,13 +331,24 @@ impl Queue {
             && self.may_open()
     }
 
-    /// Enough for two batches go out as two halves, one behind the other, rather than as a large one with little behind it.
-    fn batch_events_max(&self) -> usize {
-        if self.goes_as_one() {
-            return self.crowd() - LEFT_EVENTS;
+    /// What a batch takes that has so many events and bytes. Enough for two batches go out as two halves, one behind the other, rather than as
+    /// a large one with little behind it.
+    fn room(&self, events: usize, bytes: usize) -> Room {
+        let (half, goes_as_one) = (self.crowd().div_ceil(2), self.goes_as_one());
+        let events_max = if goes_as_one {
+            self.crowd() - LEFT_EVENTS
+        } else if half >= self.costs.next_batch_events_min() && !self.is_for_one_batch() {
+            half.min(TRANSACTION_EVENTS_MAX)
+        } else {
+            TRANSACTION_EVENTS_MAX
+        };
+        let with_large = if goes_as_one { TRANSACTION_EVENTS_MAX } else { events_max };
+        Room {
+            events: events_max.saturating_sub(events),
+            events_with_large: with_large.saturating_sub(events),
+            bytes: BATCH_BYTES_MAX.saturating_sub(bytes),
+            is_empty: events == 0,
         }
-        let half = self.crowd().div_ceil(2);
-        if half >= self.costs.next_batch_events_min() { half.min(TRANSACTION_EVENTS_MAX) } else { TRANSACTION_EVENTS_MAX }
     }
 
     /// Whether a batch that goes out now has nothing else in flight before it, so that the time to its answer says what it costs.
@@ -365,12 +394,11 @@ impl Queue {
     /// Takes those into the open batch who wait and fit it; those that seem to be stale go to `stale`.
     pub(super) fn extend(&mut self, batch: &mut Gathered, stale: &mut Vec<Waiting>, now: Instant) -> Next {
         self.open = Open::Awake;
-        let (events_max, goes_as_one) = (self.batch_events_max(), self.goes_as_one());
+        let (room, goes_as_one) = (self.room(batch.events, batch.bytes), self.goes_as_one());
         let is_free = self.commits_in_flight < self.costs.commits_max();
         batch.is_held = goes_as_one && !is_free;
-        if self.stirred && batch.events < events_max && batch.bytes < BATCH_BYTES_MAX {
+        if self.stirred && room.is_there() {
             self.stirred = false;
-            let room = Room { events: events_max - batch.events, bytes: BATCH_BYTES_MAX - batch.bytes, is_empty: false };
             let came = self.pick(room, stale);
             if !came.is_empty() {
                 self.go_along(&came);
@@ -378,8 +406,8 @@ impl Queue {
                 return Next::Send;
             }
         }
-        let has_room = batch.events < events_max && batch.bytes < BATCH_BYTES_MAX;
-        // Those who are told just now cannot be back yet.
+        let has_room = room.is_there();
+        // Those who are told just now, or go again, cannot be back yet.
         let is_too_early = goes_as_one && self.landed.is_none() && has_room;
         if !is_free || is_too_early {
             batch.was_behind = true;
@@ -389,25 +417,27 @@ impl Queue {
             return Next::Sleep;
         }
         let waits_for_nobody = batch.was_behind && !goes_as_one;
-        let is_enough = batch.events >= events_max || (waits_for_nobody && batch.events >= self.costs.next_batch_events_min());
+        let is_enough = room.events == 0 || (waits_for_nobody && batch.events >= self.costs.next_batch_events_min());
         let since = |time: Instant| {
             now.saturating_duration_since(if goes_as_one { self.landed.map_or(time, |landed| landed.max(time)) } else { time })
         };
         let has_waited = since(batch.begun) >= self.costs.gather_max(batch.events);
         let is_late = has_waited || since(batch.last_came) >= self.lull();
-        if !is_enough && !is_late && !self.is_complete() {
+        let is_whole = is_enough || self.is_complete();
+        if !is_whole && !is_late {
             return Next::Look;
         }
-        if goes_as_one && batch.events * CAME_BACK_SHARE < self.crowd() {
+        if goes_as_one && !is_whole && batch.waited_for * CAME_BACK_SHARE < self.committed_events {
             self.as_one_from = self.stats.batches + APART_BATCHES;
         }
+        self.committed_events = batch.events;
         let is_alone = self.batches_in_flight == 1 || self.costs.commits_max() == 1;
         Next::Commit { is_measured: is_alone && self.plains_in_flight == 0 && batch.is_made_at_once() }
     }
 
     /// The open batch is being committed: another one may be begun.
     pub(super) fn close(&mut self, now: Instant) {
-        self.may_begin_early = !self.costs.is_trial_due(now);
+        self.is_trial_due = self.costs.is_trial_due(now);
         self.open = Open::No;
         self.stirred = true;
         self.crowds = [self.crowds[1], self.here()];
@@ -419,25 +449,29 @@ impl Queue {
         self.commits_in_flight += 1;
     }
 
-    /// One batch less is at its commit; if it `is_in_log`, its callers are told next.
-    pub(super) fn commit_answered(&mut self, is_in_log: bool) {
+    /// One batch less is at its commit. If that `is_answered`, its callers are told next, or most of them go again.
+    pub(super) fn commit_answered(&mut self, is_answered: bool, now: Instant) {
         self.commits_in_flight -= 1;
-        if is_in_log {
-            self.landed = None;
-        }
+        // Where the answer is lost, it may take seconds until they are told anything.
+        self.landed = if is_answered { None } else { self.landed.or(Some(now)) };
     }
 
     /// Takes what goes out now, and notes it as in flight.
     pub(super) fn take(&mut self, now: Instant) -> Round {
         self.gathering = false;
         self.stirred = false;
+        if self.is_idle() {
+            self.is_trial_due = self.costs.is_trial_due(now);
+        }
         let is_trial = self.trial.take() == Some(Trial::Batch);
-        let events_max = if is_trial { TRIAL_EVENTS_MAX } else { self.batch_events_max() };
+        let mut room = self.room(0, 0);
+        if is_trial {
+            (room.events, room.events_with_large) = (TRIAL_EVENTS_MAX, TRIAL_EVENTS_MAX);
+        }
         let mut round = Round::default();
-        let room = Room { events: events_max, bytes: BATCH_BYTES_MAX, is_empty: true };
-        let mut free = self.pick(room, &mut round.stale);
+        let free = self.pick(room, &mut round.stale);
         let (is_streaming, is_idle) = (self.costs.is_streaming(), self.is_idle());
-        let are_single = free.iter().all(|waiting| waiting.member.is_single());
+        let singles = free.iter().filter(|waiting| waiting.member.is_single()).count();
         if is_trial && free.len() > 1 {
             self.costs.trial_begins(events_of(&free), true, now);
             round.batch = free;
@@ -452,16 +486,24 @@ impl Queue {
             } else {
                 self.put_back(batch);
             }
-        } else if is_idle && are_single && free.len() <= self.costs.plains_max() {
+        } else if is_idle && singles == free.len() && singles <= self.costs.plains_max() {
             round.plains = free;
-        } else if is_idle && are_single && free.len() >= TRIAL_EVENTS_MIN && self.costs.is_trial_due(now) {
-            let rest = free.split_off((free.len() / 2).clamp(TRIAL_EVENTS_MIN, TRIAL_EVENTS_MAX));
-            self.costs.trial_begins(free.len(), false, now);
+        } else if is_idle && self.is_trial_due && singles >= TRIAL_EVENTS_MIN {
+            let (mut tried, mut rest): (Vec<_>, Vec<_>) = free.into_iter().partition(|waiting| waiting.member.is_single());
+            rest.extend(tried.split_off((singles / 2).clamp(TRIAL_EVENTS_MIN, TRIAL_EVENTS_MAX)));
+            self.costs.trial_begins(tried.len(), false, now);
             self.trial = Some(Trial::Plains);
             self.put_back(rest);
-            round.plains = free;
+            round.plains = tried;
+        } else if !is_idle && singles == 1 && free.len() == 1 {
+            // It would cost a batch by itself; it can wait for another one, or for what is in flight.
+            self.put_back(free);
+            return round;
         } else {
-            round.is_open = free.len() > 1 && self.may_open();
+            if is_idle && self.is_trial_due && events_of(&free) >= TRIAL_EVENTS_MIN {
+                self.costs.put_off_trial(now);
+            }
+            round.is_open = (free.len() > 1 || (!is_idle && self.goes_as_one())) && self.may_open();
             round.batch = free;
         }
         if let [only] = &round.batch[..]
@@ -498,7 +540,8 @@ impl Queue {
             let member = &waiting.member;
             let is_free = |(subject, _)| !self.in_flight.contains(&subject) && !touched.contains(&subject);
             let is_free = member.expectations().all(is_free);
-            let is_within = events + member.events.len() <= room.events && bytes + member.bytes <= room.bytes;
+            let events_max = if member.events.len() > LEFT_EVENTS { room.events_with_large } else { room.events };
+            let is_within = events + member.events.len() <= events_max && bytes + member.bytes <= room.bytes;
             let fits = (room.is_empty && picked.is_empty()) || is_within;
             touched.extend(member.expectations().map(|(subject, _)| subject));
             if is_free && fits {

@@ -6,6 +6,8 @@ use uuid::Uuid;
 use super::*;
 use crate::transaction::PreparedEvent;
 
+type Receiver = oneshot::Receiver<Result<Appended, AppendError>>;
+
 /// A transaction on aggregates that are named by numbers, each with an event of so many bytes.
 fn member(subjects: &[u64], expected: u64, bytes: usize) -> Member {
     let event = |subject: &u64| PreparedEvent {
@@ -20,7 +22,7 @@ fn member(subjects: &[u64], expected: u64, bytes: usize) -> Member {
     Member { bytes: bytes * events.len(), events, came: now, deadline: now, unsure: false, _slots: None }
 }
 
-fn waits(queue: &mut Queue, subjects: &[u64]) -> oneshot::Receiver<Result<Appended, AppendError>> {
+fn waits(queue: &mut Queue, subjects: &[u64]) -> Receiver {
     match queue.admit(member(subjects, 0, 10), Instant::now()) {
         Admission::Wait(outcome) => outcome,
         other => panic!("{subjects:?} does not wait: {other:?}"),
@@ -32,7 +34,7 @@ fn takes(queue: &mut Queue, now: Instant) -> Round {
     let round = queue.take(now);
     if round.is_open {
         queue.close(now);
-        queue.commit_answered(false);
+        queue.commit_answered(false, now);
     }
     round
 }
@@ -158,9 +160,10 @@ fn few_that_go_together_are_tried_as_plain_publishes() {
     let few = queue.costs.plains_max().max(TRIAL_EVENTS_MIN - 1) + 1;
     assert!(few < 2 * TRIAL_EVENTS_MIN);
     let _outcomes: Vec<_> = (0..few as u64).map(|subject| waits(&mut queue, &[subject])).collect();
-    let round = queue.take(now);
+    let due = now + Duration::from_secs(1);
+    let round = queue.take(due);
     assert_eq!((round.plains.len(), round.batch.len()), (TRIAL_EVENTS_MIN, 0));
-    assert!(!queue.costs.is_trial_due(now));
+    assert!(!queue.costs.is_trial_due(due));
 }
 
 /// A queue where so many went together just now that none goes at once by itself.
@@ -177,7 +180,7 @@ fn after_a_crowd(now: Instant) -> Queue {
 }
 
 /// A queue with this many transactions waiting, each with an event on an aggregate of its own, and the batch that they began.
-fn with_open_batch(count: u64, now: Instant) -> (Queue, Gathered, Vec<oneshot::Receiver<Result<Appended, AppendError>>>) {
+fn with_open_batch(count: u64, now: Instant) -> (Queue, Gathered, Vec<Receiver>) {
     let mut queue = after_a_crowd(now);
     queue.costs.trial_begins(TRIAL_EVENTS_MAX, true, now);
     let outcomes = (0..count).map(|subject| waits(&mut queue, &[subject])).collect();
@@ -209,7 +212,7 @@ fn who_comes_while_a_batch_is_open_joins_it_unless_something_in_it_is_in_the_way
     for waiting in &batch.members {
         queue.settle(&waiting.member, &Ok(at(1)), later);
     }
-    queue.commit_answered(true);
+    queue.commit_answered(true, later);
     queue.batch_landed(0, later);
     assert!(queue.may_take());
     assert_eq!((queue.events_in_flight, queue.commits_in_flight), (0, 0));
@@ -239,7 +242,7 @@ fn one_server_commits_one_batch_at_a_time_and_the_next_is_open_meanwhile() {
         let _more: Vec<_> = (1_000..1_064).map(|subject| waits(&mut queue, &[subject])).collect();
         assert!(queue.is_to_be_woken());
         assert!(!queue.is_to_be_woken(), "woken twice for the same");
-        queue.commit_answered(true);
+        queue.commit_answered(true, later);
         // It is worth its commit, and does not wait for those who come back from the first.
         while extend(&mut queue, &mut second, later) == Next::Send {}
         assert!(matches!(extend(&mut queue, &mut second, later), Next::Commit { .. }));
@@ -258,7 +261,7 @@ fn a_crowd_that_goes_as_one_leaves_a_few_who_begin_the_next_batch_when_it_is_ans
     assert_eq!((extend(&mut queue, &mut second, now), second.events, second.is_held), (Next::Sleep, 2, true));
 
     // Until those are told who are in the first, nobody is late.
-    queue.commit_answered(true);
+    queue.commit_answered(true, now);
     let told = now + Duration::from_secs(1);
     assert_eq!((extend(&mut queue, &mut second, told), second.is_held), (Next::Sleep, false));
     for waiting in &first.members {
@@ -271,47 +274,64 @@ fn a_crowd_that_goes_as_one_leaves_a_few_who_begin_the_next_batch_when_it_is_ans
     assert!(matches!(extend(&mut queue, &mut second, told), Next::Commit { .. }));
 }
 
+/// A queue whose batch of 254 is at its commit, and the next one, begun with the two that it left behind.
+fn with_held_batch(now: Instant) -> (Queue, Gathered, Gathered, Vec<Receiver>) {
+    let (mut queue, mut first, outcomes) = with_open_batch(256, now);
+    assert!(matches!(extend(&mut queue, &mut first, now), Next::Commit { .. }));
+    queue.close(now);
+    let mut second = Gathered::new(queue.take(now).batch, now);
+    assert_eq!((extend(&mut queue, &mut second, now), second.is_held), (Next::Sleep, true));
+    (queue, first, second, outcomes)
+}
+
+/// Those in `batch` are told that it is in the log.
+fn lands(queue: &mut Queue, batch: &Gathered, now: Instant) {
+    for waiting in &batch.members {
+        queue.settle(&waiting.member, &Ok(at(1)), now);
+    }
+    queue.batch_landed(0, now);
+}
+
 #[test]
 fn who_begins_a_batch_does_not_wait_for_long_for_those_who_do_not_come_back() {
-    for is_in_log in [true, false] {
-        let now = Instant::now();
-        let (mut queue, mut first, _outcomes) = with_open_batch(256, now);
-        assert!(matches!(extend(&mut queue, &mut first, now), Next::Commit { .. }));
-        queue.close(now);
-        let mut second = Gathered::new(queue.take(now).batch, now);
-        assert_eq!(extend(&mut queue, &mut second, now), Next::Sleep);
-        queue.commit_answered(is_in_log);
-        let mut later = now;
-        if is_in_log {
-            for waiting in &first.members {
-                queue.settle(&waiting.member, &Ok(at(1)), now);
-            }
-            queue.batch_landed(0, now);
-            assert_eq!(extend(&mut queue, &mut second, now), Next::Look);
-            later += Duration::from_millis(5);
-        }
-        // What was refused, or has lost its answer, may take seconds: nobody waits for who is in it.
-        assert!(matches!(extend(&mut queue, &mut second, later), Next::Commit { .. }), "{is_in_log}");
-    }
+    let now = Instant::now();
+    let (mut queue, first, mut second, _outcomes) = with_held_batch(now);
+    queue.commit_answered(true, now);
+    lands(&mut queue, &first, now);
+    assert_eq!(extend(&mut queue, &mut second, now), Next::Look);
+    assert!(matches!(extend(&mut queue, &mut second, now + Duration::from_millis(5)), Next::Commit { .. }));
+}
+
+#[test]
+fn who_begins_a_batch_waits_while_the_one_before_goes_again_but_not_where_its_answer_is_lost() {
+    let now = Instant::now();
+    let (mut queue, first, mut second, _outcomes) = with_held_batch(now);
+    // It is refused, since one of its members is stale, and goes again without that one.
+    queue.commit_answered(true, now);
+    let later = now + Duration::from_secs(1);
+    assert_eq!((extend(&mut queue, &mut second, later), second.is_held), (Next::Sleep, false));
+    queue.commit_sent();
+    assert_eq!((extend(&mut queue, &mut second, later), second.is_held), (Next::Sleep, true));
+    // Now it may take seconds until its members are told.
+    queue.commit_answered(false, later);
+    assert!(matches!(extend(&mut queue, &mut second, later + Duration::from_secs(1)), Next::Commit { .. }));
+    drop(first);
 }
 
 #[test]
 fn a_crowd_that_does_not_come_back_is_not_waited_for_again_soon() {
-    let now = Instant::now();
-    let (mut queue, mut first, _outcomes) = with_open_batch(256, now);
-    assert!(matches!(extend(&mut queue, &mut first, now), Next::Commit { .. }));
-    queue.close(now);
-    assert!(queue.goes_as_one());
-    let mut second = Gathered::new(queue.take(now).batch, now);
-    queue.commit_answered(true);
-    for waiting in &first.members {
-        queue.settle(&waiting.member, &Ok(at(1)), now);
+    for (coming_back, is_crowd) in [(0, false), (63, false), (64, true), (200, true)] {
+        let now = Instant::now();
+        let (mut queue, first, mut second, _outcomes) = with_held_batch(now);
+        queue.commit_answered(true, now);
+        lands(&mut queue, &first, now);
+        let _back: Vec<_> = (1_000..1_000 + coming_back).map(|subject| waits(&mut queue, &[subject])).collect();
+        while extend(&mut queue, &mut second, now) == Next::Send {}
+        assert!(matches!(extend(&mut queue, &mut second, now + Duration::from_secs(1)), Next::Commit { .. }));
+        assert_eq!((queue.goes_as_one(), queue.crowd() >= 256), (is_crowd, true), "{coming_back}");
+        queue.stats.batches += APART_BATCHES;
+        assert!(queue.goes_as_one());
     }
-    queue.batch_landed(0, now);
-    assert!(matches!(extend(&mut queue, &mut second, now + Duration::from_secs(1)), Next::Commit { .. }));
-    assert!(!queue.goes_as_one() && queue.crowd() >= 256);
-    queue.stats.batches += APART_BATCHES;
-    assert!(queue.goes_as_one());
 }
 
 #[test]
@@ -323,6 +343,69 @@ fn what_has_to_be_tried_alone_is_not_put_off_for_ever() {
     assert!(matches!(extend(&mut queue, &mut first, later), Next::Commit { .. }));
     queue.close(later);
     assert!(queue.len() == 2 && !queue.may_take(), "a batch is begun where a trial is due");
+}
+
+#[test]
+fn what_has_to_be_tried_is_tried_with_the_single_ones_of_a_mixed_crowd() {
+    let now = Instant::now();
+    let mut queue = after_a_crowd(now);
+    let of_two = |queue: &mut Queue, number: u64| waits(queue, &[1_000 + 2 * number, 1_001 + 2 * number]);
+    let mut outcomes: Vec<_> = (0..40).map(|number| of_two(&mut queue, number)).collect();
+    outcomes.extend((0..40).map(|subject| waits(&mut queue, &[subject])));
+    let due = now + Duration::from_secs(1);
+    let round = queue.take(due);
+    assert_eq!((subjects(&round.plains), round.batch.len(), queue.len()), ((0..20).collect(), 0, 60));
+    assert!(!queue.costs.is_trial_due(due));
+}
+
+#[test]
+fn what_cannot_be_tried_does_not_stay_due_for_ever() {
+    let now = Instant::now();
+    let mut queue = Queue::new(now);
+    assert!(queue.costs.is_trial_due(now));
+    let _outcomes: Vec<_> = (0..80).map(|number| waits(&mut queue, &[2 * number, 2 * number + 1])).collect();
+    let round = queue.take(now);
+    assert!(round.plains.is_empty() && round.is_open);
+    assert!(!queue.costs.is_trial_due(now) && queue.costs.is_trial_due(now + Duration::from_secs(1)));
+}
+
+#[test]
+fn large_ones_are_not_left_behind() {
+    for (count, of) in [(2, 100), (4, 50), (70, 3)] {
+        let now = Instant::now();
+        let mut queue = after_a_crowd(now);
+        queue.costs.trial_begins(TRIAL_EVENTS_MAX, true, now);
+        let large = |number: u64| (number * of..(number + 1) * of).collect::<Vec<_>>();
+        let _outcomes: Vec<_> = (0..count).map(|number| waits(&mut queue, &large(number))).collect();
+        assert!(queue.goes_as_one());
+        assert_eq!((events_of(&queue.take(now).batch) as u64, queue.len()), (count * of, 0), "{count} of {of}");
+    }
+}
+
+#[test]
+fn one_that_is_left_behind_begins_a_batch_if_it_has_to_be_one_and_waits_for_another_one_otherwise() {
+    let now = Instant::now();
+    let (mut queue, mut first, mut outcomes) = with_open_batch(256, now);
+    assert!(matches!(extend(&mut queue, &mut first, now), Next::Commit { .. }));
+    queue.close(now);
+    outcomes.pop();
+    let crowd = queue.crowd();
+    let round = queue.take(now);
+    assert_eq!((round.plains.len(), round.batch.len(), queue.len(), queue.crowd()), (0, 0, 1, crowd));
+    assert!(!queue.may_take());
+    let _another = waits(&mut queue, &[1_000]);
+    assert!(queue.may_take());
+    let round = queue.take(now);
+    assert_eq!((subjects(&round.batch), round.is_open), (vec![254, 1_000], true));
+
+    let mut queue = after_a_crowd(now);
+    queue.costs.trial_begins(TRIAL_EVENTS_MAX, true, now);
+    let _outcomes: Vec<_> = (0..128).map(|number| waits(&mut queue, &[2 * number, 2 * number + 1])).collect();
+    let mut first = Gathered::new(queue.take(now).batch, now);
+    assert!(matches!(extend(&mut queue, &mut first, now), Next::Commit { .. }));
+    queue.close(now);
+    let round = queue.take(now);
+    assert_eq!((subjects(&round.batch), round.is_open), (vec![254, 255], true));
 }
 
 #[test]
