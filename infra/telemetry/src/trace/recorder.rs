@@ -30,15 +30,16 @@ static RECORDER: OnceLock<Recorder> = OnceLock::new();
 struct Recorder {
     sampler: Sampler,
     waiting: mpsc::Sender<SpanData>,
-    counts: Counts,
 }
 
 /// What became of ended spans.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counts {
     pub(super) sent: AtomicU64,
     pub(super) dropped: AtomicU64,
 }
+
+static COUNTS: Counts = Counts { sent: AtomicU64::new(0), dropped: AtomicU64::new(0) };
 
 /// Whether anything is recorded.
 pub fn is_on() -> bool {
@@ -54,7 +55,7 @@ pub(super) fn record(span: SpanData) {
     if let Some(recorder) = RECORDER.get()
         && recorder.waiting.try_send(span).is_err()
     {
-        recorder.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        COUNTS.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -79,16 +80,14 @@ impl Flush {
 ///
 /// Must be called on a tokio runtime. A collector that is away costs spans, never requests.
 pub fn start(service: &'static str, settings: Option<TraceSettings>, metrics: &Metrics) -> Flush {
+    metrics.register(|registry| registry.register_collector(Box::new(SpanCounts)));
     let Some(settings) = settings else { return Flush(None) };
     let (waiting, spans) = mpsc::channel(WAITING_MAX);
-    let recorder = Recorder { sampler: settings.sampler, waiting, counts: Counts::default() };
-    if RECORDER.set(recorder).is_err() {
+    if RECORDER.set(Recorder { sampler: settings.sampler, waiting }).is_err() {
         return Flush(None);
     }
-    let Some(Recorder { counts, .. }) = RECORDER.get() else { return Flush(None) };
-    metrics.register(|registry| registry.register_collector(Box::new(SpanCounts)));
     let (ask, asked) = oneshot::channel();
-    tokio::spawn(export::run(service, settings, spans, asked, counts));
+    tokio::spawn(export::run(service, settings, spans, asked, &COUNTS));
     Flush(Some(ask))
 }
 
@@ -97,14 +96,13 @@ struct SpanCounts;
 
 impl Collector for SpanCounts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(Recorder { counts, .. }) = RECORDER.get() else { return Ok(()) };
         let mut family = encoder.encode_descriptor(
             "trace_spans",
-            "Ended spans, by whether the collector has them",
+            "Ended spans, by whether the collector has them.",
             None,
             prometheus_client::metrics::MetricType::Counter,
         )?;
-        for (outcome, count) in [("sent", &counts.sent), ("dropped", &counts.dropped)] {
+        for (outcome, count) in [("sent", &COUNTS.sent), ("dropped", &COUNTS.dropped)] {
             let count = ConstCounter::new(count.load(Ordering::Relaxed));
             count.encode(family.encode_family(&[("outcome", outcome)])?)?;
         }
