@@ -61,13 +61,10 @@ impl Environment<'_> {
             "query-api" => (&self.info.query_api, vec![database, callers, linger]),
             "projectors" => (&self.info.projectors, vec![nats, database, ("AUDIT_KEY_FILE", self.path("audit-key.pem")?)]),
             "reactors" => {
-                let outside = [
-                    ("STRIPE_API_BASE", self.info.payment_simulator.clone()),
-                    ("STRIPE_API_KEY", SIMULATOR_API_KEY.to_owned()),
-                    ("MAIL_DIR", self.path("mail")?),
-                    ("MAIL_FROM", "orders@contrail.example".to_owned()),
-                ];
-                (&self.info.reactors, [nats].into_iter().chain(outside).collect())
+                let outside =
+                    [("STRIPE_API_BASE", self.info.payment_simulator.clone()), ("STRIPE_API_KEY", SIMULATOR_API_KEY.to_owned())];
+                let mail = mail(self.path("mail")?, |name| std::env::var(name).ok());
+                (&self.info.reactors, [nats].into_iter().chain(outside).chain(mail).collect())
             }
             "payment-simulator" => (&self.info.payment_simulator, vec![("LEDGER_FILE", self.path("ledger.jsonl")?)]),
             _ => bail!("there is no service called {name}"),
@@ -82,9 +79,29 @@ impl Environment<'_> {
     }
 }
 
+/// Where mail goes unless the caller's own environment names a server, and whom it is from unless that says so.
+fn mail(folder: String, callers: impl Fn(&str) -> Option<String>) -> Vec<(&'static str, String)> {
+    let is_given = |name| callers(name).is_some_and(|value| !value.trim().is_empty());
+    let to_folder = (!is_given("SMTP_URL")).then_some(("MAIL_DIR", folder));
+    let from = (!is_given("MAIL_FROM")).then(|| ("MAIL_FROM", "orders@contrail.example".to_owned()));
+    to_folder.into_iter().chain(from).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mail_goes_to_the_callers_server_if_there_is_one() {
+        let with = |given: &'static [(&str, &str)]| {
+            let callers = |name: &str| given.iter().find(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned());
+            mail("/mail".to_owned(), callers).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(with(&[]), ["MAIL_DIR", "MAIL_FROM"]);
+        assert_eq!(with(&[("SMTP_URL", " ")]), ["MAIL_DIR", "MAIL_FROM"]);
+        assert_eq!(with(&[("SMTP_URL", "smtp://127.0.0.1:25")]), ["MAIL_FROM"]);
+        assert!(with(&[("SMTP_URL", "smtp://127.0.0.1:25"), ("MAIL_FROM", "shop@example.com")]).is_empty());
+    }
 
     #[test]
     fn every_process_stops_in_exactly_one_phase() {
