@@ -252,7 +252,7 @@ pub(crate) struct MigrateArgs {
     nats: NatsArgs,
     #[command(flatten)]
     database: DatabaseArgs,
-    /// How many servers hold each stream: 1, 3 or 5
+    /// How many servers hold each stream: 1, 3 or 5; by default as many as hold it now, and one if it is new
     #[arg(long, env = "EVENTS_REPLICAS")]
     events_replicas: Option<String>,
     /// A role of Postgres that may read the read models and nothing else, for query-api
@@ -266,7 +266,8 @@ pub(crate) struct MigrateArgs {
 pub(crate) struct MigrateSettings {
     pub(crate) nats_url: NatsAccess,
     pub(crate) database: Database,
-    pub(crate) replicas: usize,
+    /// `None` leaves it as it is.
+    pub(crate) replicas: Option<usize>,
     pub(crate) reader: Option<String>,
     pub(crate) wait: Duration,
 }
@@ -276,7 +277,7 @@ impl MigrateArgs {
         let mut mistakes = Mistakes::new();
         let nats_url = self.nats.required(&mut mistakes);
         let database = self.database.required(BULK_POOL, &mut mistakes);
-        let replicas = mistakes.optional("EVENTS_REPLICAS", self.events_replicas, 1, replicas);
+        let replicas = mistakes.optional("EVENTS_REPLICAS", self.events_replicas, None, |text| replicas(text).map(Some));
         mistakes.finish()?;
         Ok(MigrateSettings {
             nats_url: nats_url.expect(CHECKED),

@@ -17,13 +17,13 @@ pub const WAIT_S_DEFAULT: u64 = 60;
 /// Pause between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Sets up the streams with `replicas` copies and the schema, which the role `reader` may read then, waiting up to `wait` for servers that are not there yet.
+/// Sets up the streams with `replicas` copies, or as many as they have, and the schema, which the role `reader` may read then, waiting up to `wait` for servers that are not there yet.
 ///
 /// Safe to repeat, and to run twice at once.
 pub async fn migrate(
     nats: &NatsAccess,
     database: &Database,
-    replicas: usize,
+    replicas: Option<usize>,
     reader: Option<&str>,
     wait: Duration,
 ) -> Result<(), Failure> {
@@ -37,13 +37,13 @@ pub async fn migrate(
     }
 }
 
-async fn set_up_streams(nats: &NatsAccess, replicas: usize, deadline: Instant) -> Result<(), Failure> {
+async fn set_up_streams(nats: &NatsAccess, replicas: Option<usize>, deadline: Instant) -> Result<(), Failure> {
     let store = JetStreamEventStore::connect(nats, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
     let mut last = "NATS does not answer".to_owned();
     loop {
         if store.is_connected() {
             match timeout_at(deadline, store.set_up(replicas)).await {
-                Ok(Ok(())) => {
+                Ok(Ok(replicas)) => {
                     info!(replicas, "the streams are set up");
                     return Ok(());
                 }

@@ -106,7 +106,7 @@ impl Server {
 
     pub(crate) async fn set_up_log(&self) {
         eventually("a connection", async || self.store.is_connected()).await;
-        self.store.set_up(1).await.unwrap();
+        self.store.set_up(Some(1)).await.unwrap();
         self.store.wait_until_ready(|_| ()).await;
     }
 

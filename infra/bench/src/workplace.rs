@@ -68,7 +68,7 @@ impl Workplace {
         let server = tokio::task::block_in_place(|| NatsServer::start(options)).context("start nats-server")?;
         let log = Log { server, _folder: folder };
         let store = log.connect().await?;
-        store.set_up(1).await.context("create the streams")?;
+        store.set_up(Some(1)).await.context("create the streams")?;
         Ok(log)
     }
 }

@@ -344,7 +344,7 @@ async fn a_restore_that_was_cut_short_is_no_log_for_anybody_and_can_be_repeated(
     drop(of_log);
     eventually("the log to be there in part", async || store.standing(STREAM).await.unwrap()?.is_restoring.then_some(())).await;
     assert!(store.check().await.unwrap_err().contains("restored"));
-    let refused = store.set_up(1).await.unwrap_err().to_string();
+    let refused = store.set_up(Some(1)).await.unwrap_err().to_string();
     assert!(refused.contains("log restore"), "{refused}");
     assert!(store.check().await.unwrap_err().contains("restored"), "the mark is still there");
 
@@ -352,7 +352,7 @@ async fn a_restore_that_was_cut_short_is_no_log_for_anybody_and_can_be_repeated(
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(store.check().await, Ok(()));
     assert_eq!(all_of(&store).await, all_of(&world.store).await);
-    store.set_up(1).await.unwrap();
+    store.set_up(Some(1)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

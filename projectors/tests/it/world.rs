@@ -37,7 +37,7 @@ impl World {
     /// Streams and schema, both empty.
     pub(crate) async fn new() -> Self {
         let world = Self::without_streams().await;
-        world.store.set_up(1).await.unwrap();
+        world.store.set_up(Some(1)).await.unwrap();
         world
     }
 

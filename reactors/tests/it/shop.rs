@@ -48,7 +48,7 @@ impl Shop {
         let server = local_stack::testing::nats();
         let store = JetStreamEventStore::connect(server.url(), "shop").await.unwrap();
         eventually("a connection", async || store.is_connected().then_some(())).await;
-        store.set_up(1).await.unwrap();
+        store.set_up(Some(1)).await.unwrap();
         store.wait_until_ready(|_| ()).await;
         let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
         Self { server, store, jetstream }

@@ -9,6 +9,7 @@ mod faults;
 mod proxy;
 mod read;
 mod rivals;
+mod set_up;
 mod snapshots;
 mod work;
 
@@ -28,7 +29,7 @@ const NOW: OffsetDateTime = datetime!(2026-11-20 12:00:00 UTC);
 async fn log() -> (NatsServer, JetStreamEventStore) {
     let server = local_stack::testing::nats();
     let store = connected(server.url()).await;
-    store.set_up(1).await.unwrap();
+    store.set_up(Some(1)).await.unwrap();
     store.wait_until_ready(|_| ()).await;
     (server, store)
 }

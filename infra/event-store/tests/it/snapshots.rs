@@ -187,7 +187,7 @@ async fn the_bucket_can_be_deleted_at_any_time() {
     tea = append(&store, &tea, &vec![received(1); 300]).await;
     store.remember("TEA", &tea);
     until(&store, "and noticed again", |stats| stats.failed == 3).await;
-    store.set_up(1).await.unwrap();
+    store.set_up(Some(1)).await.unwrap();
     tea = append(&store, &tea, &vec![received(1); 300]).await;
     store.remember("TEA", &tea);
     until(&store, "a snapshot is taken", |stats| stats.taken == 1).await;

@@ -303,6 +303,6 @@ async fn the_log_refuses_to_forget() {
     let stream = async_nats::jetstream::new(client).get_stream("EVENTS").await.unwrap();
     assert!(stream.purge().await.is_err());
     assert!(stream.delete_message(1).await.is_err());
-    store.set_up(1).await.unwrap();
+    store.set_up(Some(1)).await.unwrap();
     assert_eq!(store.head().await.unwrap(), 1, "setting up again changes nothing");
 }
