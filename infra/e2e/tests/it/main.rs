@@ -31,5 +31,6 @@ mod tour;
 mod traces;
 
 mod cloudevents;
+mod commands;
 mod interop;
 mod metrics;
