@@ -5,7 +5,8 @@
 //! each event. Medians of the last few measurements count, because a disk that stalls for a moment must not decide. A few
 //! waiting events go out as plain publishes as long as that costs less than their batch would. A second batch is begun before
 //! the first is answered when its events cost the two of us more than its fixed part: then our work on them overlaps with
-//! the server's on the others. The way that is not taken is tried now and then, for at most a sixty-fourth of the time.
+//! the server's on the others. The way that is not taken is tried now and then, for at most a sixty-fourth of the time, and less
+//! and less often as long as that says nothing new.
 
 use std::time::Duration;
 
@@ -28,8 +29,9 @@ const GATHER_LULL_FOR_EACH: Duration = Duration::from_micros(1);
 pub(super) const TRIAL_EVENTS_MIN: usize = 16;
 /// Events that are tried at most.
 pub(super) const TRIAL_EVENTS_MAX: usize = 64;
-/// The share of the time that trials may take is one of this many.
+/// The share of the time that trials may take is one of this many. It is halved with each that says nothing new, down to the second.
 const TRIAL_PAUSES: u32 = 64;
+const TRIAL_PAUSES_MAX: u32 = 512;
 /// The least that a trial is taken to cost.
 const TRIAL_COST_MIN: Duration = Duration::from_millis(1);
 /// What costs less than one part in this many of what was expected is tried again at once.
@@ -70,6 +72,8 @@ pub(super) struct Costs {
     plain_answered: Option<Instant>,
     batch_landed: Option<Instant>,
     trial_due: Instant,
+    /// How many times as long as the next trial takes nothing is tried after it.
+    trial_pauses: u32,
     /// Whether several servers hold the log. One alone does one thing after the other.
     pub(super) is_replicated: bool,
 }
@@ -85,6 +89,7 @@ impl Costs {
             plain_answered: None,
             batch_landed: None,
             trial_due: now,
+            trial_pauses: TRIAL_PAUSES,
             is_replicated: false,
         }
     }
@@ -129,7 +134,7 @@ impl Costs {
     /// Something was so much cheaper than expected that the next trial is due at once.
     fn try_again_if(&mut self, is_surprising: bool, now: Instant) {
         if is_surprising {
-            self.trial_due = now;
+            (self.trial_due, self.trial_pauses) = (now, TRIAL_PAUSES);
         }
     }
 
@@ -177,7 +182,8 @@ impl Costs {
     /// Notes a trial of `events` as a batch, or as plain publishes.
     pub(super) fn trial_begins(&mut self, events: usize, as_batch: bool, now: Instant) {
         let us = if as_batch { self.batch_us(events) } else { self.plain_us.median() * number(events) };
-        self.trial_due = now + TRIAL_PAUSES * Duration::from_secs_f64(us / 1e6).max(TRIAL_COST_MIN);
+        self.trial_due = now + self.trial_pauses * Duration::from_secs_f64(us / 1e6).max(TRIAL_COST_MIN);
+        self.trial_pauses = TRIAL_PAUSES_MAX.min(self.trial_pauses * 2);
     }
 
     /// Notes that what is here cannot be tried.
@@ -364,12 +370,26 @@ mod tests {
     }
 
     #[test]
-    fn trials_take_a_small_share_of_the_time() {
-        let now = Instant::now();
+    fn trials_take_a_small_share_of_the_time_and_a_smaller_one_while_they_say_nothing_new() {
+        let mut now = Instant::now();
         let mut costs = Costs::new(now);
         assert!(costs.is_trial_due(now));
         costs.trial_begins(TRIAL_EVENTS_MAX, true, now);
         assert!(!costs.is_trial_due(now + Duration::from_millis(150)));
+        assert!(costs.is_trial_due(now + Duration::from_millis(300)));
+        for _ in 0..10 {
+            now += Duration::from_secs(10);
+            costs.trial_begins(TRIAL_EVENTS_MAX, true, now);
+        }
+        assert!(!costs.is_trial_due(now + Duration::from_millis(1_500)));
+        assert!(costs.is_trial_due(now + Duration::from_millis(2_500)));
+        // A plain publish costs much less than it did: that is worth another look, and more of them.
+        for left in (0..TRIAL_EVENTS_MIN).rev() {
+            costs.plain_answered(now, now + Duration::from_millis(1), left == 0, true);
+        }
+        assert!(costs.is_trial_due(now + Duration::from_millis(1)));
+        now += Duration::from_millis(1);
+        costs.trial_begins(TRIAL_EVENTS_MAX, true, now);
         assert!(costs.is_trial_due(now + Duration::from_millis(300)));
     }
 }

@@ -311,6 +311,8 @@ impl Queue {
             0 if self.plains_in_flight == 0 => true,
             BATCHES_IN_FLIGHT_MAX.. => false,
             1.. if self.goes_as_one() => true,
+            // Else there would never be a moment in which nothing is in flight.
+            1.. if self.is_trial_due && !self.costs.is_streaming() => false,
             _ => self.waiting_events >= self.costs.next_batch_events_min(),
         }
     }

@@ -224,7 +224,7 @@ fn one_server_commits_one_batch_at_a_time_and_the_next_is_open_meanwhile() {
         let now = Instant::now();
         let (mut queue, mut first, _outcomes) = with_open_batch(1_000, now);
         queue.costs.is_replicated = is_replicated;
-        let later = now + Duration::from_secs(1);
+        let later = now + Duration::from_millis(10);
         assert!(matches!(extend(&mut queue, &mut first, later), Next::Commit { .. }));
         queue.close(later);
         assert!(queue.may_take());
@@ -406,6 +406,25 @@ fn one_that_is_left_behind_begins_a_batch_if_it_has_to_be_one_and_waits_for_anot
     queue.close(now);
     let round = queue.take(now);
     assert_eq!((subjects(&round.batch), round.is_open), (vec![254, 255], true));
+}
+
+#[test]
+fn two_halves_leave_a_moment_for_what_has_to_be_tried() {
+    for is_due in [false, true] {
+        let now = Instant::now();
+        let (mut queue, mut batch, _outcomes) = with_open_batch(1_024, now);
+        while extend(&mut queue, &mut batch, now) == Next::Send {}
+        let later = if is_due { now + Duration::from_secs(60) } else { now };
+        assert!(matches!(extend(&mut queue, &mut batch, later), Next::Commit { .. }));
+        queue.close(later);
+        assert_eq!((queue.len(), queue.may_take()), (512, !is_due));
+        if is_due {
+            queue.commit_answered(true, later);
+            lands(&mut queue, &batch, later);
+            let round = queue.take(later);
+            assert_eq!((round.plains.len(), round.batch.len()), (TRIAL_EVENTS_MAX, 0));
+        }
+    }
 }
 
 #[test]
