@@ -312,7 +312,7 @@ impl Queue {
             BATCHES_IN_FLIGHT_MAX.. => false,
             1.. if self.goes_as_one() => true,
             // Else there would never be a moment in which nothing is in flight.
-            1.. if self.is_trial_due && !self.costs.is_streaming() => false,
+            1.. if self.is_trial_due && self.costs.commits_max() == 1 && !self.costs.is_streaming() => false,
             _ => self.waiting_events >= self.costs.next_batch_events_min(),
         }
     }
@@ -454,8 +454,9 @@ impl Queue {
     /// One batch less is at its commit. If that `is_answered`, its callers are told next, or most of them go again.
     pub(super) fn commit_answered(&mut self, is_answered: bool, now: Instant) {
         self.commits_in_flight -= 1;
-        // Where the answer is lost, it may take seconds until they are told anything.
+        // Where the answer is lost, it may take seconds until they are told anything: nobody waits for that.
         self.landed = if is_answered { None } else { self.landed.or(Some(now)) };
+        self.is_trial_due &= is_answered;
     }
 
     /// Takes what goes out now, and notes it as in flight.

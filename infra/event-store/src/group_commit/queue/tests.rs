@@ -419,12 +419,28 @@ fn two_halves_leave_a_moment_for_what_has_to_be_tried() {
         queue.close(later);
         assert_eq!((queue.len(), queue.may_take()), (512, !is_due));
         if is_due {
+            queue.costs.is_replicated = true;
+            assert!(queue.may_take(), "several servers take several batches at the same time");
+            queue.costs.is_replicated = false;
             queue.commit_answered(true, later);
             lands(&mut queue, &batch, later);
             let round = queue.take(later);
             assert_eq!((round.plains.len(), round.batch.len()), (TRIAL_EVENTS_MAX, 0));
         }
     }
+}
+
+#[test]
+fn nothing_is_tried_while_a_batch_goes_again_whose_answer_was_lost() {
+    let now = Instant::now();
+    let (mut queue, mut batch, _outcomes) = with_open_batch(1_024, now);
+    while extend(&mut queue, &mut batch, now) == Next::Send {}
+    let later = now + Duration::from_secs(60);
+    assert!(matches!(extend(&mut queue, &mut batch, later), Next::Commit { .. }));
+    queue.close(later);
+    assert!(!queue.may_take());
+    queue.commit_answered(false, later);
+    assert!(queue.may_take(), "half of the callers wait for a batch that may take seconds");
 }
 
 #[test]
