@@ -63,7 +63,8 @@ pub async fn traced(request: Request, next: Next) -> Response {
     response
 }
 
-/// Serves until the drain starts, then stops accepting, lets the requests in flight finish and returns.
+/// Serves until the drain starts, then stops accepting, lets the requests in flight finish and returns. Their answers over HTTP/1 say that their
+/// connections close, so that nobody sends another request into one.
 ///
 /// # Errors
 ///
@@ -79,7 +80,6 @@ pub async fn serve(listener: TcpListener, router: Router, drain: Drain) -> io::R
 /// A balancer learns only after a while that an instance is not ready any more, and sends it requests until then: they are answered, and not
 /// refused as a closed port would. Meanwhile every answer over HTTP/1 closes its connection, so that the next request goes elsewhere.
 pub async fn serve_and_linger(listener: TcpListener, router: Router, drain: Drain, linger: Duration) -> io::Result<()> {
-    let router = router.layer(middleware::from_fn_with_state(drain.clone(), close_while_draining));
     let ending = {
         let drain = drain.clone();
         async move {
@@ -115,6 +115,7 @@ async fn serve_with_deadline(
             warn!(%error, "cannot set TCP_NODELAY on a connection");
         }
     });
+    let router = router.layer(middleware::from_fn_with_state(drain.clone(), close_while_draining));
     let graceful = axum::serve(listener, router).with_graceful_shutdown(ending).into_future();
     let overdue = async {
         drain.started().await;
