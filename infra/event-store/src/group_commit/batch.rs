@@ -125,7 +125,7 @@ impl Appender {
         let mut refusals = 0;
         // Whether all are here still who were in an attempt that may be in the log.
         let mut are_all_here = true;
-        while members.len() > 1 && refusals < REFUSALS_MAX {
+        while (members.len() > 1 || attempt.is_some()) && refusals < REFUSALS_MAX {
             let attempt = match attempt.take() {
                 Some(attempt) => attempt,
                 None => self.send_closed(&members).await,

@@ -506,7 +506,8 @@ impl Queue {
             if is_idle && self.is_trial_due && events_of(&free) >= TRIAL_EVENTS_MIN {
                 self.costs.put_off_trial(now);
             }
-            round.is_open = (free.len() > 1 || (!is_idle && self.goes_as_one())) && self.may_open();
+            let is_begun_early = free.len() == 1 && !is_idle && self.goes_as_one();
+            round.is_open = (free.len() > 1 || is_begun_early) && self.may_open();
             round.batch = free;
         }
         if let [only] = &round.batch[..]

@@ -10,6 +10,7 @@ use crate::{
     connected, log,
     proxy::{Fault, Proxy},
     rivals::{Random, Rivals, check},
+    set_up_three,
 };
 
 const CALLERS: u64 = 48;
@@ -78,7 +79,7 @@ async fn nothing_is_lost_or_doubled_while_leaders_change() {
     let mut servers = tokio::task::spawn_blocking(local_stack::testing::nats_cluster).await.unwrap();
     let urls = servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(", ");
     let store = connected(&urls).await;
-    store.set_up(Some(3)).await.unwrap();
+    set_up_three(&store).await;
     store.wait_until_ready(|_| ()).await;
     let rivals = Rivals::start(&store, CALLERS, 4);
     let operator = async_nats::connect(event_store::servers(&urls)).await.unwrap();
@@ -99,7 +100,7 @@ async fn a_server_that_hangs_is_left_for_another() {
     let mut servers = tokio::task::spawn_blocking(local_stack::testing::nats_cluster).await.unwrap();
     let urls = servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",");
     let store = connected(&urls).await;
-    store.set_up(Some(3)).await.unwrap();
+    set_up_three(&store).await;
     store.wait_until_ready(|_| ()).await;
     let rivals = Rivals::start(&store, CALLERS, 5);
     appended_more(&store, 200).await;

@@ -13,6 +13,8 @@ mod set_up;
 mod snapshots;
 mod work;
 
+use std::time::Duration;
+
 use domain::{
     Currency, OrderId, Request,
     order::{Customer, Line, Order, OrderCommand, OrderEvent, Place},
@@ -32,6 +34,13 @@ async fn log() -> (NatsServer, JetStreamEventStore) {
     store.set_up(Some(1)).await.unwrap();
     store.wait_until_ready(|_| ()).await;
     (server, store)
+}
+
+/// Sets up the streams on three servers, as `migrate` does: until these have found one another, and agreed.
+async fn set_up_three(store: &JetStreamEventStore) {
+    while store.set_up(Some(3)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn connected(url: &str) -> JetStreamEventStore {

@@ -2,7 +2,7 @@
 
 use local_stack::nats::NatsServer;
 
-use crate::connected;
+use crate::{connected, set_up_three};
 
 const STREAMS: [&str; 5] = ["EVENTS", "TIMERS", "DEAD_LETTERS", "DISCARDED_LETTERS", "KV_SNAPSHOTS"];
 
@@ -20,10 +20,7 @@ async fn who_does_not_say_how_many_copies_there_are_to_be_changes_none() {
     let servers = tokio::task::spawn_blocking(local_stack::testing::nats_cluster).await.unwrap();
     let urls = servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",");
     let store = connected(&urls).await;
-    // The servers have to find one another first.
-    while store.set_up(Some(3)).await.is_err() {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    set_up_three(&store).await;
     assert_eq!(store.set_up(None).await.unwrap(), 3);
     assert_eq!(copies(&urls).await, [3; 5]);
 

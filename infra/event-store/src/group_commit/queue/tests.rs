@@ -398,6 +398,16 @@ fn one_that_is_left_behind_begins_a_batch_if_it_has_to_be_one_and_waits_for_anot
     let round = queue.take(now);
     assert_eq!((subjects(&round.batch), round.is_open), (vec![254, 1_000], true));
 
+    // Whoever waits then may have to wait for what is in flight: nobody is no batch.
+    let (mut queue, mut first, mut outcomes) = with_open_batch(256, now);
+    assert!(matches!(extend(&mut queue, &mut first, now), Next::Commit { .. }));
+    queue.close(now);
+    outcomes.truncate(254);
+    let _blocked = waits(&mut queue, &[0, 1]);
+    let round = queue.take(now);
+    assert!(round.batch.is_empty() && !round.is_open && queue.len() == 1);
+    assert_eq!(queue.open, Open::No);
+
     let mut queue = after_a_crowd(now);
     queue.costs.trial_begins(TRIAL_EVENTS_MAX, true, now);
     let _outcomes: Vec<_> = (0..128).map(|number| waits(&mut queue, &[2 * number, 2 * number + 1])).collect();
