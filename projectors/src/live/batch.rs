@@ -68,3 +68,8 @@ pub(super) fn is_refused(error: &ApplyError) -> bool {
     let ApplyError::Postgres(sqlx::Error::Database(error)) = error else { return false };
     error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
+
+/// True if Postgres did not take it for a reason that may pass.
+pub(super) fn is_away(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Postgres(_)) && !is_refused(error)
+}

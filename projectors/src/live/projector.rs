@@ -21,7 +21,7 @@ use crate::{
     checkpoints,
     feed::{Feed, Source},
     metrics::ProjectionMetrics,
-    read_models::{ApplyError, Folded, ReadModel, Unapplicable, chain},
+    read_models::{Folded, ReadModel, Unapplicable, chain},
 };
 
 /// For how many ticks in a row the log may seem to end before the projection until that is believed: a replicated log's new leader
@@ -150,13 +150,14 @@ impl<M: ReadModel> Projector<M> {
                     self.report();
                     return Ok(None);
                 }
-                Err(error) if batch::is_refused(&error) && messages.len() > 1 => {
-                    self.batch_events_max = messages.len() / 2;
-                }
-                Err(error @ ApplyError::Postgres(_)) if !batch::is_refused(&error) => {
+                // Nothing but the halt was written, so that nothing smaller can be tried, nor anything else be said of it.
+                Err(error) if halt.is_some() || batch::is_away(&error) => {
                     self.component.not_ready(chain(&error));
                     rest(pause, &self.dependencies.drain).await?;
                     pause = RETRY_PAUSE_MAX.min(pause * 2);
+                }
+                Err(error) if batch::is_refused(&error) && messages.len() > 1 => {
+                    self.batch_events_max = messages.len() / 2;
                 }
                 Err(error) => {
                     let first = messages.first();

@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{ApplyError, Checkpoint, Folded, ReadModel, Tables, Unapplicable, signed};
+use super::{ApplyError, Checkpoint, Folded, ReadModel, Tables, Unapplicable, signed, unapplicable::writable};
 use crate::{
     audit::{
         checkpoint::Checkpoint as SignedHead,
@@ -188,25 +188,22 @@ fn read(message: &LogMessage) -> Result<(Metadata<Cow<'_, str>>, i64), Unapplica
 
 /// What the trail says of a message of these bytes, whatever they are: what can be read of it, as Postgres takes it.
 pub(crate) fn attributes(bytes: &[u8]) -> (Metadata<Cow<'_, str>>, i64) {
-    let metadata = StoredEventRef::from_json(bytes).map_or_else(|_| unreadable(), |event| writable(event.metadata));
+    let metadata = StoredEventRef::from_json(bytes).map_or_else(|_| unreadable(), |event| all_writable(event.metadata));
     let version = i64::try_from(metadata.version).unwrap_or(i64::MAX);
     (metadata, version)
 }
 
 /// The attributes without the one character that Postgres' texts cannot hold.
-fn writable(metadata: Metadata<Cow<'_, str>>) -> Metadata<Cow<'_, str>> {
-    fn text(text: Cow<'_, str>) -> Cow<'_, str> {
-        if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { text }
-    }
+fn all_writable(metadata: Metadata<Cow<'_, str>>) -> Metadata<Cow<'_, str>> {
     Metadata {
-        event_type: text(metadata.event_type),
-        source: text(metadata.source),
-        aggregate_id: text(metadata.aggregate_id),
-        aggregate_type: text(metadata.aggregate_type),
-        correlation_id: text(metadata.correlation_id),
-        causation_id: metadata.causation_id.map(text),
-        actor: metadata.actor.map(text),
-        traceparent: metadata.traceparent.map(text),
+        event_type: writable(metadata.event_type),
+        source: writable(metadata.source),
+        aggregate_id: writable(metadata.aggregate_id),
+        aggregate_type: writable(metadata.aggregate_type),
+        correlation_id: writable(metadata.correlation_id),
+        causation_id: metadata.causation_id.map(writable),
+        actor: metadata.actor.map(writable),
+        traceparent: metadata.traceparent.map(writable),
         ..metadata
     }
 }
