@@ -10,7 +10,7 @@ use command_api::{
     settings::{Arguments, Settings, Task},
 };
 use event_store::JetStreamEventStore;
-use telemetry::{drain::Drain, exit::Exit, health::Health, http, logs, memory, metrics::Metrics, trace};
+use telemetry::{drain::Drain, exit::Exit, health::Health, http, logs, memory, metrics::Metrics, output, trace};
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -22,8 +22,7 @@ const SERVICE: &str = "command-api";
 async fn main() -> Exit {
     let arguments = Arguments::parse();
     if let Some(Task::Openapi) = arguments.task() {
-        print!("{}", openapi::json());
-        return Exit::Done;
+        return output::print(openapi::json(), Exit::Done);
     }
     logs::init(SERVICE);
     memory::use_small_pages();

@@ -22,7 +22,11 @@ use projectors::{
     skips, status,
 };
 use serde::Serialize;
-use telemetry::{drain::Drain, exit::Exit, output::Output};
+use telemetry::{
+    drain::Drain,
+    exit::Exit,
+    output::{self, Output},
+};
 
 use crate::cli::{AuditCommand, Cli, Command, ConsistencyArgs, ExportArgs, KeygenArgs, LogCommand, ReplayArgs, VerifyArgs};
 
@@ -54,43 +58,43 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
             let output = args.output;
             let (database, nats_url) = args.check()?;
             let projections = status::status(&database.pool, nats_url.as_ref()).await?;
-            println!("{}", status::render(&projections, output));
+            return Ok(output::print(status::render(&projections, output), Exit::Done));
         }
         Command::Replay(args) => return replay(args).await,
         Command::Skip(args) => {
             let (projection, position, reason, output) = (args.projection, args.position, args.reason.clone(), args.output);
             let database = args.check()?;
             let skipped = skips::skip(&database.pool, projection, position, &reason).await?;
-            println!("{}", skips::render(&skipped, output));
+            return Ok(output::print(skips::render(&skipped, output), Exit::Done));
         }
         Command::Migrate(args) => {
             let settings = args.check()?;
             let reader = settings.reader.as_deref();
             migrate::migrate(&settings.nats_url, &settings.database, settings.replicas, reader, settings.wait).await?;
         }
-        Command::Log { command } => backup_or_restore(command).await?,
+        Command::Log { command } => return backup_or_restore(command).await,
         Command::Audit { command } => return audit(command).await,
     }
     Ok(Exit::Done)
 }
 
 /// Neither leaves anything that looks complete when a signal comes first.
-async fn backup_or_restore(command: LogCommand) -> Result<(), Failure> {
-    match command {
+async fn backup_or_restore(command: LogCommand) -> Result<Exit, Failure> {
+    let done = match command {
         LogCommand::Backup(args) => {
             let output = args.output;
             let request = args.check()?;
             let done = unless_interrupted(Box::pin(backup::back_up(&request))).await?;
-            println!("{}", backup::render(&done, output));
+            backup::render(&done, output)
         }
         LogCommand::Restore(args) => {
             let output = args.output;
             let request = args.check()?;
             let done = unless_interrupted(Box::pin(backup::restore(&request))).await?;
-            println!("{}", backup::render(&done, output));
+            backup::render(&done, output)
         }
-    }
-    Ok(())
+    };
+    Ok(output::print(done, Exit::Done))
 }
 
 /// Gives `work` up when a signal comes first; what it leaves then is its own affair.
@@ -108,12 +112,12 @@ async fn replay(args: ReplayArgs) -> Result<Exit, Failure> {
     if args.abandon {
         let database = args.check_abandon()?;
         let abandoned = Replayer::abandon(&database.options, &projections).await?;
-        println!("{}", replay::render_abandoned(&abandoned, output));
-        return Ok(Exit::Done);
+        return Ok(output::print(replay::render_abandoned(&abandoned, output), Exit::Done));
     }
     let cannot_write = |error| Failure::Other { doing: "write the differences".to_owned(), cause: io::Error::into(error) };
-    let differences = args.differences.as_deref().map(DifferenceLog::create).transpose().map_err(cannot_write)?;
+    let file = args.differences.clone();
     let (nats_url, database) = args.check()?;
+    let differences = file.as_deref().map(DifferenceLog::open).transpose().map_err(cannot_write)?;
     let all = async {
         let mut replayer = Replayer::new(log::connect(&nats_url).await?, database.options);
         if let Some(differences) = &differences {
@@ -130,32 +134,28 @@ async fn replay(args: ReplayArgs) -> Result<Exit, Failure> {
             Err(failure) => failures.push(failure),
         }
     }
-    println!("{}", replay::render(&reports, output));
+    let found = if reports.iter().all(Report::agrees) { Exit::Done } else { Exit::Integrity };
+    let exit = output::print(replay::render(&reports, output), found);
     // All failures are told; the last by whoever gets it, whose exit code is the command's.
     let last = failures.pop();
     for failure in failures {
         eprintln!("error: {:#}", anyhow::Error::new(failure));
     }
-    match last {
-        Some(failure) => Err(failure),
-        None if reports.iter().all(Report::agrees) => Ok(Exit::Done),
-        None => Ok(Exit::Integrity),
-    }
+    last.map_or(Ok(exit), Err)
 }
 
 async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
     match command {
-        AuditCommand::Export(args) => return audit_export(*args).await,
-        AuditCommand::Verify(args) => return audit_verify(args).await,
-        AuditCommand::Consistency(args) => audit_consistency(args).await?,
+        AuditCommand::Export(args) => audit_export(*args).await,
+        AuditCommand::Verify(args) => audit_verify(args).await,
+        AuditCommand::Consistency(args) => audit_consistency(args).await,
         AuditCommand::Checkpoint(args) => {
             let database = args.check()?;
-            print!("{}", export::last_note(&database.pool).await?);
+            Ok(output::print(export::last_note(&database.pool).await?, Exit::Done))
         }
-        AuditCommand::Key(args) => println!("{}", args.check()?.verifier_key()),
-        AuditCommand::Keygen(args) => println!("{}", keygen(&args)?.verifier_key()),
+        AuditCommand::Key(args) => Ok(output::print(args.check()?.verifier_key(), Exit::Done)),
+        AuditCommand::Keygen(args) => Ok(output::print(keygen(&args)?.verifier_key(), Exit::Done)),
     }
-    Ok(Exit::Done)
 }
 
 async fn audit_export(args: ExportArgs) -> Result<Exit, Failure> {
@@ -168,10 +168,12 @@ async fn audit_export(args: ExportArgs) -> Result<Exit, Failure> {
         Output::Table => exported.to_string(),
     };
     match request.destination {
-        Destination::Stdout => eprintln!("{summary}"),
-        Destination::File(_) => println!("{summary}"),
+        Destination::Stdout => {
+            eprintln!("{summary}");
+            Ok(Exit::Done)
+        }
+        Destination::File(_) => Ok(output::print(summary, Exit::Done)),
     }
-    Ok(Exit::Done)
 }
 
 async fn audit_verify(args: VerifyArgs) -> Result<Exit, Failure> {
@@ -195,7 +197,7 @@ async fn audit_verify(args: VerifyArgs) -> Result<Exit, Failure> {
     }
 }
 
-async fn audit_consistency(args: ConsistencyArgs) -> Result<(), Failure> {
+async fn audit_consistency(args: ConsistencyArgs) -> Result<Exit, Failure> {
     let output = args.output;
     let key = args.key.as_deref().map(VerifierKey::from_argument).transpose();
     let key = key.map_err(|error| Failure::usage("--key", &error))?;
@@ -211,11 +213,11 @@ async fn audit_consistency(args: ConsistencyArgs) -> Result<(), Failure> {
             return Err(Failure::Integrity(format!("the trail's first {size} events do not have the root that {file} has signed")));
         }
     }
-    match output {
-        Output::Json => println!("{}", serde_json::to_string(&proof).expect("a proof has string keys")),
-        Output::Table => println!("{proof}"),
-    }
-    Ok(())
+    let proof = match output {
+        Output::Json => serde_json::to_string(&proof).expect("a proof has string keys"),
+        Output::Table => proof.to_string(),
+    };
+    Ok(output::print(proof, Exit::Done))
 }
 
 /// A tree, as it is named on the command line.
@@ -251,11 +253,11 @@ impl Tree {
 struct MissingKey;
 
 fn print_verdict(verdict: &(impl Serialize + fmt::Display), verified: bool, output: Output) -> Exit {
-    match output {
-        Output::Json => println!("{}", serde_json::to_string(verdict).expect("a verdict has string keys")),
-        Output::Table => println!("{verdict}"),
-    }
-    if verified { Exit::Done } else { Exit::Integrity }
+    let verdict = match output {
+        Output::Json => serde_json::to_string(verdict).expect("a verdict has string keys"),
+        Output::Table => verdict.to_string(),
+    };
+    output::print(verdict, if verified { Exit::Done } else { Exit::Integrity })
 }
 
 fn keygen(args: &KeygenArgs) -> Result<Signer, Failure> {

@@ -1,7 +1,5 @@
 //! The query API as a process.
 
-use std::io::Write as _;
-
 use anyhow::Context as _;
 use auth::Door;
 use clap::Parser as _;
@@ -18,6 +16,7 @@ use telemetry::drain::Drain;
 use telemetry::exit::Exit;
 use telemetry::health::Health;
 use telemetry::metrics::Metrics;
+use telemetry::output;
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -27,7 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> Exit {
     let command_line = CommandLine::parse();
     if let Some(Command::Schema) = command_line.command {
-        return print_schema();
+        return output::print(schema::sdl(), Exit::Done);
     }
     let settings = match command_line.flags.check() {
         Ok(settings) => settings,
@@ -76,12 +75,4 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let served = telemetry::http::serve_and_linger(listener, router, drain, settings.drain_linger).await.context("serve HTTP");
     flush.finish().await;
     served
-}
-
-fn print_schema() -> Exit {
-    // A reader that has seen enough, such as `head`, is no failure worth a panic.
-    match std::io::stdout().write_all(schema::sdl().as_bytes()) {
-        Ok(()) => Exit::Done,
-        Err(_) => Exit::Failed,
-    }
 }

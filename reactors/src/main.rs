@@ -22,7 +22,7 @@ use telemetry::{
     exit::Exit,
     health::Health,
     metrics::Metrics,
-    output::Output,
+    output::{self, Output},
     settings::SettingsError,
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -84,8 +84,8 @@ async fn reconcile(args: ReconcileArgs) -> anyhow::Result<Exit> {
     if fixes {
         reconcile::fix(&store, &gateway, &mut report).await?;
     }
-    print(output, || serde_json::to_value(&report).expect("a report has string keys"), || report.to_string());
-    Ok(if report.agrees() { Exit::Done } else { Exit::Integrity })
+    let found = if report.agrees() { Exit::Done } else { Exit::Integrity };
+    Ok(print(output, || serde_json::to_value(&report).expect("a report has string keys"), || report.to_string(), found))
 }
 
 async fn dead_letters(command: LettersCommand) -> anyhow::Result<Exit> {
@@ -93,7 +93,7 @@ async fn dead_letters(command: LettersCommand) -> anyhow::Result<Exit> {
         LettersCommand::List(ListArgs { which, common }) => {
             let (output, store) = (common.output, connect(&common.check()?).await?);
             let letters = dead_letters::select(&store, &which.selection()).await?;
-            print(output, || dead_letters::letters_as_json(&letters), || dead_letters::letters(&letters));
+            Ok(print(output, || dead_letters::letters_as_json(&letters), || dead_letters::letters(&letters), Exit::Done))
         }
         LettersCommand::Show(ShowArgs { name, common }) => {
             let (output, store) = (common.output, connect(&common.check()?).await?);
@@ -106,17 +106,16 @@ async fn dead_letters(command: LettersCommand) -> anyhow::Result<Exit> {
             };
             let stored = dead_letters::event_of(&store, letter).await?;
             let (json, text) = dead_letters::one_letter(letter, &stored);
-            print(output, || json, || text);
+            Ok(print(output, || json, || text, Exit::Done))
         }
         LettersCommand::Redrive(RedriveArgs { which, dry_run, common }) => {
-            return on_selected(which, dry_run, common, async |store, letters| dead_letters::redrive(store, letters).await).await;
+            on_selected(which, dry_run, common, async |store, letters| dead_letters::redrive(store, letters).await).await
         }
         LettersCommand::Discard(DiscardArgs { which, reason, dry_run, common }) => {
             let discard = async |store: &_, letters: &_| dead_letters::discard(store, letters, &reason).await;
-            return on_selected(which, dry_run, common, discard).await;
+            on_selected(which, dry_run, common, discard).await
         }
     }
-    Ok(Exit::Done)
 }
 
 /// Does `action` with the letters that are meant, or says which ones those are.
@@ -135,19 +134,19 @@ async fn on_selected(
 
 fn print_outcomes(output: Output, outcomes: &[Outcome]) -> Exit {
     let (json, text) = dead_letters::outcomes(outcomes);
-    print(output, || json, || text);
     let is_any = |verdict| outcomes.iter().any(|outcome| outcome.outcome == verdict);
-    match () {
+    let exit = match () {
         () if is_any(Verdict::Dead) => Exit::Failed,
         () if is_any(Verdict::NotNow) => Exit::TryAgain,
         () => Exit::Done,
-    }
+    };
+    print(output, || json, || text, exit)
 }
 
-fn print(output: Output, json: impl FnOnce() -> serde_json::Value, text: impl FnOnce() -> String) {
+fn print(output: Output, json: impl FnOnce() -> serde_json::Value, text: impl FnOnce() -> String, exit: Exit) -> Exit {
     match output {
-        Output::Json => println!("{}", json()),
-        Output::Table => println!("{}", text()),
+        Output::Json => output::print(json(), exit),
+        Output::Table => output::print(text(), exit),
     }
 }
 

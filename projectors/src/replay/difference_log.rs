@@ -14,8 +14,16 @@ use super::Difference;
 
 /// A file that takes one JSON object a line for each row that differs: `table`, and the fields of [`Difference`]. Clones write into the
 /// same file.
+///
+/// What the file held before is there until the first difference is written, or there is known to be none.
 #[derive(Clone, Debug)]
-pub struct DifferenceLog(Arc<Mutex<BufWriter<File>>>);
+pub struct DifferenceLog(Arc<Mutex<Differences>>);
+
+#[derive(Debug)]
+struct Differences {
+    file: BufWriter<File>,
+    is_emptied: bool,
+}
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -25,25 +33,39 @@ struct Line<'a> {
 }
 
 impl DifferenceLog {
-    /// An empty file; one that exists is emptied.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        File::create(path).map(|file| Self(Arc::new(Mutex::new(BufWriter::new(file)))))
+    /// Makes sure that the file can be written, before anything is compared.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        Ok(Self(Arc::new(Mutex::new(Differences { file: BufWriter::new(file), is_emptied: false }))))
     }
 
     pub(super) fn write(&self, table: ProjectionName, difference: &Difference) -> io::Result<()> {
-        let mut file = self.file();
+        let mut differences = self.differences();
+        let file = differences.emptied()?;
         serde_json::to_writer(&mut *file, &Line { table, difference })?;
         file.write_all(b"\n")
     }
 
     /// Waits until everything is on disk.
     pub fn finish(&self) -> io::Result<()> {
-        let mut file = self.file();
+        let mut differences = self.differences();
+        let file = differences.emptied()?;
         file.flush()?;
         file.get_ref().sync_all()
     }
 
-    fn file(&self) -> MutexGuard<'_, BufWriter<File>> {
+    fn differences(&self) -> MutexGuard<'_, Differences> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Differences {
+    fn emptied(&mut self) -> io::Result<&mut BufWriter<File>> {
+        // There is nothing to be emptied of a pipe, nor of a terminal.
+        if !self.is_emptied && self.file.get_ref().metadata()?.is_file() {
+            self.file.get_ref().set_len(0)?;
+        }
+        self.is_emptied = true;
+        Ok(&mut self.file)
     }
 }

@@ -74,6 +74,46 @@ async fn a_key_is_made_once_and_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.pem");
+    let file = path.to_str().unwrap();
+    assert_eq!(output(projectors(&["audit", "keygen", "--out", file])).0, 0);
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = projectors(&["audit", "key", "--audit-key-file", file]);
+    let gone = tokio::task::block_in_place(|| command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output());
+    let gone = gone.unwrap();
+    assert_eq!((gone.status.code(), String::from_utf8(gone.stderr).unwrap().as_str()), (Some(0), ""));
+
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = projectors(&["audit", "key", "--audit-key-file", file]);
+    let full = tokio::task::block_in_place(|| command.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output());
+    let full = full.unwrap();
+    let stderr = String::from_utf8(full.stderr).unwrap();
+    assert_eq!(full.status.code(), Some(1));
+    assert!(stderr.starts_with("error: write to stdout: No space left on device"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_for_differences_keeps_what_it_has_until_there_is_something_to_say() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("differences.jsonl");
+    std::fs::write(&file, "of yesterday\n").unwrap();
+    let verify = ["replay", "inventory", "--verify", "--differences", file.to_str().unwrap()];
+    assert_eq!(output(projectors(&verify)).0, 2, "no setting is given");
+    let mut away = projectors(&verify);
+    away.env("NATS_URL", "nats://127.0.0.1:1").env("DATABASE_URL", "postgres://x@127.0.0.1:1/x");
+    assert_eq!(output(away).0, 75);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "of yesterday\n");
+    let (code, _, stderr) = output(configured(&verify, &world, Path::new("none")));
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn from_nothing_to_a_verified_trail() {
     let world = World::without_streams().await;
     let directory = tempfile::tempdir().unwrap();
