@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     JetStreamEventStore,
@@ -36,7 +37,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_mins(10);
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the server may take to put the last chunks in their places; servers before 2.15 do all of the work then.
 const FINISH_TIMEOUT: Duration = Duration::from_mins(30);
-/// Pause between two looks whether there still is a connection.
+/// Pause between two looks whether there still is a connection, or still is a stream that was deleted.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
 /// Bytes of a chunk of a copy, and of all that are on their way at a time: what bounds the memory that it takes.
 const CHUNK_BYTES: usize = 128 * 1_024;
@@ -48,6 +49,9 @@ const STALLS: &str = "if it has `sync_interval: always`, it may have needed too 
 
 /// JetStream's code for a stream that is not there.
 const STREAM_NOT_FOUND: u64 = 10_059;
+
+/// JetStream's code for a stream that cannot be restored because one of its name is there.
+const STREAM_IS_THERE: u64 = 10_130;
 
 /// Why a stream could not be copied or restored.
 #[derive(Debug, thiserror::Error)]
@@ -212,7 +216,7 @@ impl JetStreamEventStore {
     }
 
     /// Begins to restore a stream that is not there, with the settings and state that its copy came with, held by `replicas` servers or as
-    /// many as then.
+    /// many as then. Of several servers one may not know yet that it was deleted: waits for that.
     ///
     /// Until [`open_restored_stream`](Self::open_restored_stream) it bears a mark by which services take it for not being there yet.
     pub async fn restore_stream(&self, config: &Value, state: &Value, replicas: Option<usize>) -> Result<StreamRestore, CopyError> {
@@ -227,7 +231,14 @@ impl JetStreamEventStore {
             None => config["metadata"] = json!({ RESTORING: "true" }),
         }
         let request = json!({ "config": config, "state": state });
-        let answer = self.ask(&doing, &format!("STREAM.RESTORE.{stream}"), &request, CHUNK_TIMEOUT).await?;
+        let deadline = Instant::now() + CHUNK_TIMEOUT;
+        let answer = loop {
+            match self.try_to_ask(&doing, &format!("STREAM.RESTORE.{stream}"), &request, CHUNK_TIMEOUT).await? {
+                Ok(answer) => break answer,
+                Err(error) if error.code == STREAM_IS_THERE && Instant::now() < deadline => tokio::time::sleep(LOOK_PAUSE).await,
+                Err(error) => return Err(refused(&doing, error)),
+            }
+        };
         let subject = answer["deliver_subject"].as_str().unwrap_or_default().to_owned();
         if subject.is_empty() {
             return Err(refused(&doing, "it does not say where the chunks go"));
