@@ -93,7 +93,11 @@ impl fmt::Display for Restored {
 pub async fn restore(request: &Restore) -> Result<Restored, Failure> {
     let folder = Folder::open(&request.from)?;
     let manifest = &folder.manifest;
-    if let (Some(head), Some(key)) = (&manifest.audit, &request.key) {
+    if let Some(key) = &request.key {
+        // Whoever alters a backup could take the head out of it as well.
+        let Some(head) = &manifest.audit else {
+            return Err(Failure::Integrity("the backup has no signed head that the key could vouch for".to_owned()));
+        };
         let signed = Checkpoint::open(&head.note, key)
             .map_err(|error| Failure::Integrity(format!("the signed head in the backup: {error}")))?;
         if (signed.size, signed.root_in_base64()) != (head.size, head.root.clone()) {

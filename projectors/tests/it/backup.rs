@@ -397,6 +397,18 @@ async fn a_backup_that_is_killed_leaves_nothing_that_looks_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_needs_a_signed_head_that_it_can_vouch_for() {
+    let (world, directory, folder) = backed_up(1).await;
+    let key = projectors::audit::key::Signer::from_seed(&[8; 32]).verifier_key().to_string();
+    let empty = block_in_place(testing::nats);
+    let (code, _, stderr) = output(log(&["restore", "--from", folder.to_str().unwrap(), "--key", &key], empty.url()));
+    assert_eq!(code, 5, "{stderr}");
+    assert!(stderr.contains("no signed head"), "{stderr}");
+    assert!(connect(empty.url()).await.check().await.is_err(), "nothing was restored");
+    drop((world, directory));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_goes_along_only_if_it_is_asked_for() {
     let (world, directory, _) = backed_up(1).await;
     let key = directory.path().join("audit.pem");
