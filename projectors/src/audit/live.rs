@@ -1,7 +1,8 @@
 //! `projectors audit verify --live`: whether the trail's table is what is in the log, and the log what was signed.
 //!
 //! Both are read side by side, from their beginning to where the trail is. Of each event the table has to have the stored bytes, their
-//! leaf, and in its columns what the bytes say; the tree over the log has to have the root of each checkpoint that was signed.
+//! leaf, and in its columns what the bytes say, and it may have no others. The tree over the log has to have the root of each checkpoint that
+//! was signed, also of those that the trail does not reach: it has lost events then, or is being rebuilt.
 
 use std::{collections::VecDeque, fmt};
 
@@ -16,10 +17,16 @@ use super::{
     export::trail,
     key::VerifierKey,
     merkle::{Frontier, leaf_hash},
+    recorded,
     row::TrailRow,
     verify::Fault,
 };
-use crate::{checkpoints, failure::Failure, progress::Progress, read_models::signed};
+use crate::{
+    checkpoints,
+    failure::Failure,
+    progress::Progress,
+    read_models::{self, signed},
+};
 
 /// Findings that are told one by one; the rest is counted.
 pub const FINDINGS_MAX: usize = 1_000;
@@ -83,8 +90,7 @@ impl fmt::Display for LiveVerdict {
 ///
 /// What is wrong is a [`LiveVerdict`], not an error. Goes on with what a replay swaps in meanwhile.
 pub async fn verify(store: &JetStreamEventStore, pool: &PgPool, key: Option<&VerifierKey>) -> Result<LiveVerdict, Failure> {
-    let trail =
-        checkpoints::peek(pool, ProjectionName::Audit).await.map_err(Failure::postgres("read the audit trail's position"))?;
+    let extent = Extent::of(pool).await.map_err(Failure::postgres("read the audit trail's position"))?;
     // Asked after the table, which may be moving on.
     let last = store.last_readable().await.map_err(Failure::other("ask the log how far it is"))?;
     // A connection of its own, since one on which a COPY was given up is of no use any more.
@@ -92,22 +98,23 @@ pub async fn verify(store: &JetStreamEventStore, pool: &PgPool, key: Option<&Ver
     let mut comparison = Comparison {
         connection,
         key,
+        size: extent.trail.position,
         at: 0,
         tree: Some(Frontier::new()),
+        tree_of_trail: (extent.trail.position == 0).then(Frontier::new),
         signed: VecDeque::new(),
         checkpoints: 0,
         findings: Vec::new(),
         more: 0,
     };
-    let size = trail.position;
-    let progress = Progress::new("verifying", size);
+    let end = extent.trail.position.max(extent.signed.min(last));
+    let progress = Progress::new("verifying", end);
     let mut reader = store.read_from(1);
     let mut messages = Vec::new();
-    while comparison.at < size {
+    while comparison.at < end {
         // What the log does not have by now, it will not have later.
-        let end = comparison.at + messages.len() as u64;
-        let gap_end = if end >= last.min(size) {
-            Some(size)
+        let gap_end = if comparison.at + messages.len() as u64 >= last.min(end) {
+            Some(end)
         } else {
             match reader.next_batch(READ_MESSAGES_MAX).await {
                 Ok(read) => {
@@ -116,13 +123,13 @@ pub async fn verify(store: &JetStreamEventStore, pool: &PgPool, key: Option<&Ver
                 }
                 Err(ReadError::Gap { found, .. }) => {
                     reader = store.read_from(found);
-                    Some(size.min(found - 1))
+                    Some(end.min(found - 1))
                 }
                 Err(error) => return Err(Failure::other("read the log")(error)),
             }
         };
         if messages.len() >= PAGE_MESSAGES || gap_end.is_some() {
-            messages.retain(|message: &LogMessage| message.position <= size);
+            messages.retain(|message: &LogMessage| message.position <= end);
             comparison.go_on(&messages).await?;
             messages.clear();
         }
@@ -132,24 +139,45 @@ pub async fn verify(store: &JetStreamEventStore, pool: &PgPool, key: Option<&Ver
         progress.at(comparison.at);
     }
     comparison.find_rows_before_the_first().await?;
-    let recorded = Frontier::from_bytes(size, trail.frontier.as_deref().unwrap_or_default());
-    // One that cannot be read is as wrong as one of other events.
-    if let Some(tree) = &comparison.tree
-        && !recorded.is_ok_and(|recorded| recorded.root() == tree.root())
-    {
-        let detail = "the tree that the trail goes on with is not that of the log".to_owned();
-        comparison.found(size, Fault::Altered, detail);
+    comparison.judge(&extent, last);
+    Ok(comparison.verdict().await)
+}
+
+/// What the tables say of themselves, all at one moment.
+struct Extent {
+    /// Where the trail is.
+    trail: read_models::Checkpoint,
+    /// Rows beyond that, and the position of the first.
+    beyond: (u64, u64),
+    /// Events under the largest checkpoint that is recorded.
+    signed: u64,
+}
+
+impl Extent {
+    async fn of(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        let mut moment = recorded::moment(pool).await?;
+        let trail = checkpoints::peek(&mut *moment, ProjectionName::Audit).await?;
+        let (rows, first): (i64, i64) =
+            sqlx::query_as("SELECT count(*), coalesce(min(position), 0) FROM contrail.audit WHERE position > $1")
+                .bind(signed(trail.position))
+                .fetch_one(&mut *moment)
+                .await?;
+        let signed = recorded::largest_signed(&mut moment).await?;
+        Ok(Self { trail, beyond: (rows.unsigned_abs(), first.unsigned_abs()), signed })
     }
-    Ok(comparison.verdict(size).await)
 }
 
 struct Comparison<'a> {
     connection: PgConnection,
     key: Option<&'a VerifierKey>,
+    /// How many events the trail has.
+    size: u64,
     /// Up to here all is compared.
     at: u64,
     /// Over the log's events; none once the log lacks one.
     tree: Option<Frontier>,
+    /// Over as many as the trail has.
+    tree_of_trail: Option<Frontier>,
     /// Checkpoints that come next.
     signed: VecDeque<PgRow>,
     checkpoints: u64,
@@ -169,7 +197,7 @@ impl Comparison<'_> {
     /// Compares what comes next in the log.
     async fn go_on(&mut self, messages: &[LogMessage]) -> Result<(), Failure> {
         let to = self.at + messages.len() as u64;
-        let rows = trail::page(&mut self.connection, self.at, to).await.map_err(Failure::postgres(DOING))?;
+        let rows = trail::page(&mut self.connection, self.at, to.min(self.size)).await.map_err(Failure::postgres(DOING))?;
         self.load_signed(to).await.map_err(Failure::postgres("read the signed checkpoints"))?;
         let mut rows = rows.into_iter().peekable();
         for message in messages {
@@ -180,10 +208,14 @@ impl Comparison<'_> {
                         self.found(position, Fault::Altered, detail);
                     }
                 }
+                None if position > self.size => {}
                 None => self.found(position, Fault::Missing, "the table does not have this event of the log".to_owned()),
             }
             if let Some(tree) = &mut self.tree {
                 tree.append(leaf_hash(&message.bytes));
+                if position == self.size {
+                    self.tree_of_trail = Some(tree.clone());
+                }
             }
             self.at = position;
             self.check_signed()?;
@@ -200,6 +232,30 @@ impl Comparison<'_> {
             self.found(0, Fault::Extra, format!("the table has {rows} rows at positions before the first"));
         }
         Ok(())
+    }
+
+    /// Holds what the tables say of themselves against the log, which ends at `last`.
+    fn judge(&mut self, extent: &Extent, last: u64) {
+        let recorded = Frontier::from_bytes(self.size, extent.trail.frontier.as_deref().unwrap_or_default());
+        // One that cannot be read is as wrong as one of other events.
+        if let Some(tree) = &self.tree_of_trail
+            && !recorded.is_ok_and(|recorded| recorded.root() == tree.root())
+        {
+            self.found(self.size, Fault::Altered, "the tree that the trail goes on with is not that of the log".to_owned());
+        }
+        let (rows, first) = extent.beyond;
+        if rows > 0 {
+            self.found(first, Fault::Extra, format!("the table has {rows} rows beyond position {}, where the trail is", self.size));
+        }
+        // What the log lacks of the trail's events is told already.
+        if extent.signed > last.max(self.size) {
+            let detail = format!("the log ends at position {last}, before the {} events of a recorded checkpoint", extent.signed);
+            self.found(last.max(self.size) + 1, Fault::Missing, detail);
+        } else if extent.signed > self.size {
+            let detail =
+                format!("the trail ends before this event, and {} were signed: it lost them, or is being rebuilt", extent.signed);
+            self.found(self.size + 1, Fault::Missing, detail);
+        }
     }
 
     /// The log has nothing up to `to`.
@@ -254,13 +310,13 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    async fn verdict(self, size: u64) -> LiveVerdict {
+    async fn verdict(self) -> LiveVerdict {
         // The server notices an unclean end as well.
         let _ = self.connection.close().await;
         LiveVerdict {
             verified: self.findings.is_empty(),
-            size,
-            root: self.tree.map(|tree| BASE64.encode(tree.root())),
+            size: self.size,
+            root: self.tree_of_trail.map(|tree| BASE64.encode(tree.root())),
             checkpoints: self.checkpoints,
             signatures_verified: self.key.is_some(),
             findings: self.findings,

@@ -1,7 +1,7 @@
 //! What the trail's tree has to be: what was signed of it, and what the trail goes on with.
 
 use read_store::projections::ProjectionName;
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, PgPool, Postgres, Row, Transaction};
 
 use super::{
     checkpoint::Checkpoint,
@@ -16,15 +16,23 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    /// Up to `to_position`, or to where the trail is.
+    /// Up to `to_position`, or to where the trail is: [`Failure::Away`] if that is not as far as it was when it was last signed.
     pub(super) async fn of(pool: &PgPool, to_position: Option<u64>) -> Result<Self, Failure> {
-        let trail =
-            checkpoints::peek(pool, ProjectionName::Audit).await.map_err(Failure::postgres("read the audit trail's position"))?;
+        const DOING: &str = "read the audit trail's position";
+        let mut moment = moment(pool).await.map_err(Failure::postgres(DOING))?;
+        let trail = checkpoints::peek(&mut *moment, ProjectionName::Audit).await.map_err(Failure::postgres(DOING))?;
         let size = to_position.unwrap_or(trail.position);
         if size > trail.position {
             return Err(Failure::Away(format!("the audit trail is at position {}, not yet at {size}", trail.position)));
         }
-        let mut heads = Vec::from_iter(recorded_head(pool, size).await?);
+        let signed = largest_signed(&mut moment).await.map_err(Failure::postgres(DOING))?;
+        if to_position.is_none() && size < signed {
+            return Err(Failure::Away(format!(
+                "the audit trail is at position {size}, and {signed} events of it were signed: it is being rebuilt, or has lost them, \
+                 which `audit verify --live` tells"
+            )));
+        }
+        let mut heads = Vec::from_iter(recorded_head(&mut moment, size).await?);
         if size == trail.position {
             let tree = Frontier::from_bytes(trail.position, trail.frontier.as_deref().unwrap_or_default());
             let tree = tree.map_err(|error| Failure::Integrity(format!("the stored audit tree is broken: {error}")))?;
@@ -56,12 +64,23 @@ impl Recorded {
     }
 }
 
+/// A transaction that sees all tables at one moment: a projector moves the trail on and signs it while it is read.
+pub(super) async fn moment(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+}
+
+/// How many events the largest checkpoint is about.
+pub(super) async fn largest_signed(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let largest: Option<i64> = sqlx::query_scalar("SELECT max(size) FROM contrail.audit_checkpoints").fetch_one(connection).await?;
+    Ok(largest.unwrap_or_default().unsigned_abs())
+}
+
 /// The last head that was signed of at most `size` events.
-async fn recorded_head(pool: &PgPool, size: u64) -> Result<Option<(u64, Hash)>, Failure> {
+async fn recorded_head(connection: &mut PgConnection, size: u64) -> Result<Option<(u64, Hash)>, Failure> {
     let doing = "read the signed checkpoints";
     let row = sqlx::query("SELECT size, root FROM contrail.audit_checkpoints WHERE size <= $1 ORDER BY size DESC LIMIT 1")
         .bind(signed(size))
-        .fetch_optional(pool)
+        .fetch_optional(connection)
         .await
         .map_err(Failure::postgres(doing))?;
     let Some(row) = row else { return Ok(None) };

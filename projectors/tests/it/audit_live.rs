@@ -1,11 +1,14 @@
 //! `audit verify --live`: the table against the log.
 
 use projectors::audit::{
+    export::{self, Destination, Request},
     key::Signer,
-    live::{self, LiveVerdict},
+    live::{self, LiveFinding, LiveVerdict},
+    merkle::{Frontier, leaf_hash},
     verify::Fault,
 };
 use read_store::projections::ProjectionName;
+use telemetry::exit::Exit;
 
 use crate::world::World;
 
@@ -99,6 +102,57 @@ async fn a_checkpoint_that_the_log_does_not_have_is_told() {
         let verdict = verify(&world).await;
         assert_eq!(verdict.findings.len(), 1, "{frontier}: {verdict}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_and_checkpoints_beyond_the_trail_are_told() {
+    let (world, end) = world().await;
+    let columns =
+        "event_id, event_type, aggregate_type, aggregate_id, version, time, actor, correlation_id, causation_id, trace_id";
+    let plant = format!(
+        "INSERT INTO contrail.audit (position, leaf_hash, bytes, {columns}) \
+         SELECT 999999999, leaf_hash, bytes, {columns} FROM contrail.audit WHERE position = 3"
+    );
+    world.execute(&plant).await;
+    let planted = verify(&world).await;
+    world.execute("DELETE FROM contrail.audit WHERE position = 999999999").await;
+    let detail = format!("the table has 1 rows beyond position {end}, where the trail is");
+    assert_eq!(planted.findings, [LiveFinding { position: 999_999_999, fault: Fault::Extra, detail }]);
+
+    let forge = "INSERT INTO contrail.audit_checkpoints (size, root, note) \
+                 SELECT 5000000, root, note FROM contrail.audit_checkpoints ORDER BY size DESC LIMIT 1";
+    world.execute(forge).await;
+    let forged = verify(&world).await;
+    world.execute("DELETE FROM contrail.audit_checkpoints WHERE size = 5000000").await;
+    let detail = format!("the log ends at position {end}, before the 5000000 events of a recorded checkpoint");
+    assert_eq!(forged.findings, [LiveFinding { position: end + 1, fault: Fault::Missing, detail }]);
+    assert!(verify(&world).await.verified);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trail_that_was_cut_back_is_told_and_not_exported_as_all_there_is() {
+    let (world, _) = world().await;
+    let signed = world.count("SELECT max(size) FROM contrail.audit_checkpoints").await;
+    let mut tree = Frontier::new();
+    let left = signed - 1;
+    let bytes = "SELECT bytes FROM contrail.audit WHERE position <= $1 ORDER BY position";
+    let bytes: Vec<Vec<u8>> = sqlx::query_scalar(bytes).bind(left.cast_signed()).fetch_all(&world.pool).await.unwrap();
+    bytes.iter().for_each(|bytes| tree.append(leaf_hash(bytes)));
+    world.execute(&format!("DELETE FROM contrail.audit WHERE position > {left}")).await;
+    sqlx::query("UPDATE contrail.projections SET position = $1, frontier = $2 WHERE name = 'audit'")
+        .bind(left.cast_signed())
+        .bind(tree.to_bytes())
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    let verdict = verify(&world).await;
+    let [finding] = verdict.findings.as_slice() else { panic!("{verdict}") };
+    assert_eq!((finding.position, finding.fault, verdict.size), (signed, Fault::Missing, left));
+    assert!(verdict.checkpoints > 0 && finding.detail.contains(&format!("and {signed} were signed")), "{verdict}");
+
+    let refused = export::export(&world.pool, &world.signer, &Request::all(Destination::Stdout)).await.unwrap_err();
+    assert_eq!(refused.exit(), Exit::TryAgain, "{refused}");
+    assert!(refused.to_string().contains(&format!("is at position {left}, and {signed} events of it were signed")), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
