@@ -307,14 +307,14 @@ pub(crate) struct ExportArgs {
     /// Where to write the proofs, if events are left out; by default beside the file, as FILE.proof
     #[arg(long)]
     proof: Option<PathBuf>,
-    #[command(flatten)]
-    filter: FilterArgs,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Output,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
-/// Which events to export
+/// Which events to export. Comes last where it is flattened: what follows would be listed under its heading.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Which events")]
 struct FilterArgs {

@@ -124,9 +124,9 @@ impl CommonArgs {
 #[derive(Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
-    pub(crate) which: FilterArgs,
-    #[command(flatten)]
     pub(crate) common: CommonArgs,
+    #[command(flatten)]
+    pub(crate) which: FilterArgs,
 }
 
 #[derive(Args)]
@@ -140,19 +140,17 @@ pub(crate) struct ShowArgs {
 
 #[derive(Args)]
 pub(crate) struct RedriveArgs {
-    #[command(flatten)]
-    pub(crate) which: ChoiceArgs,
     /// Only list what would be redriven
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
+    #[command(flatten)]
+    pub(crate) which: ChoiceArgs,
 }
 
 #[derive(Args)]
 pub(crate) struct DiscardArgs {
-    #[command(flatten)]
-    pub(crate) which: ChoiceArgs,
     /// Why nothing has to be done about it
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) reason: String,
@@ -161,6 +159,8 @@ pub(crate) struct DiscardArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
+    #[command(flatten)]
+    pub(crate) which: ChoiceArgs,
 }
 
 /// Which dead letters, said on purpose
@@ -188,7 +188,7 @@ impl ChoiceArgs {
     }
 }
 
-/// Which dead letters
+/// Which dead letters. Comes last wherever it is flattened: what follows would be listed under its heading.
 #[derive(Args)]
 #[command(next_help_heading = "Which dead letters")]
 pub(crate) struct FilterArgs {

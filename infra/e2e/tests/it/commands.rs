@@ -65,8 +65,9 @@ fn write_command(page: &mut String, program: &str, words: &[&str]) {
     let name = [&[program], words].concat().join(" ");
     let usage = help.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap();
     writeln!(page, "\n## {name}\n\n{}\n\n`{usage}`", help.lines().next().unwrap()).unwrap();
-    let mut items = section(&help, "Arguments:");
-    items.extend(section(&help, "Options:").into_iter().filter(|(option, _)| !["-h, --help", "-V, --version"].contains(option)));
+    let headings = help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' ') && *line != "Commands:");
+    let items = headings.flat_map(|heading| section(&help, heading));
+    let items: Vec<_> = items.filter(|(option, _)| !["-h, --help", "-V, --version"].contains(option)).collect();
     if !items.is_empty() {
         page.push_str("\n| option | setting | default | |\n| --- | --- | --- | --- |\n");
     }
