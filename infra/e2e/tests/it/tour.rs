@@ -19,7 +19,7 @@ fn commands(page: &str) -> String {
 async fn every_command_of_the_tour_works_in_its_order() {
     let page = fs::read_to_string(workspace_root().join("docs/tour.md")).unwrap();
     let commands = commands(&page);
-    assert!(commands.contains("checkout-1") && commands.contains("replay all --verify"), "{commands}");
+    assert!(commands.contains("tour-checkout-1") && commands.contains("replay all --verify"), "{commands}");
 
     // A checkout with a running stack, as the page has it.
     let running = Running::start();
