@@ -95,7 +95,7 @@ fn refunded(placement: &Placement) -> String {
 
 fn rejected(order: &Order) -> String {
     let short: Vec<_> = order.shortages.iter().map(|shortage| shortage.sku.as_str()).collect();
-    format!("We are sorry: {} is out of stock, so your order cannot be fulfilled. You were not charged.", short.join(", "))
+    format!("We are sorry: we do not have enough of {}, so your order cannot be fulfilled. You were not charged.", short.join(", "))
 }
 
 fn cancelled(order: &Order) -> String {

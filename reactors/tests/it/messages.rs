@@ -166,7 +166,7 @@ async fn every_end_of_an_order_is_told() {
         ("Your order is confirmed", "12.50 EUR"),
         ("Your order is on its way", "DHL, number JD014"),
         ("Your order has arrived", "delivered"),
-        ("We could not fulfil your order", "TEA is out of stock"),
+        ("We could not fulfil your order", "do not have enough of TEA"),
         ("Your order was cancelled", "changed my mind"),
         ("Your money is on its way back", "refunded 12.50 EUR"),
     ] {
