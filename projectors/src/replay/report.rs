@@ -59,7 +59,7 @@ impl fmt::Display for Report {
         match &self.comparison {
             None => write!(f, "{projection} is rebuilt to position {position} from {events} events in {elapsed_s:.1} s"),
             Some(Comparison { differing: 0, rows, .. }) => {
-                write!(f, "{projection} agrees with the log at position {position}: {rows} rows compared")
+                write!(f, "{projection} agrees with the log at position {position}: {} compared", counted(*rows))
             }
             Some(comparison) => write!(
                 f,
@@ -97,10 +97,14 @@ pub fn render_abandoned(abandoned: &[ProjectionName], output: Output) -> String 
     }
 }
 
+fn counted(rows: u64) -> String {
+    if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") }
+}
+
 fn row(report: &Report) -> [String; 6] {
     let result = match &report.comparison {
         None => "swapped in".to_owned(),
-        Some(comparison) if comparison.differing == 0 => format!("{} rows agree", comparison.rows),
+        Some(comparison) if comparison.differing == 0 => format!("{} the same", counted(comparison.rows)),
         Some(comparison) => format!("{} of {} rows differ", comparison.differing, comparison.rows),
     };
     [

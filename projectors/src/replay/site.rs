@@ -134,7 +134,7 @@ impl Site {
     async fn rebuild_as<M: ReadModel>(&mut self, model: M, feed: Feed, board: &Board) -> Result<Report, Failure> {
         let Self { purpose, options, connection, beside, checkpoint, head, target, differences, .. } = self;
         let (started, resumed_from) = (Instant::now(), checkpoint.position);
-        info!(projection = %M::NAME, target, resumed_from, "rebuilding {} from position {} to {target}", M::NAME, resumed_from + 1);
+        info!(projection = %M::NAME, target_position = *target, resumed_from, "rebuilding {} from position {} to {target}", M::NAME, resumed_from + 1);
         let progress = board.add(format!("rebuilding {}", M::NAME), *target);
         let skips = skips::all(&mut *connection, M::NAME).await.map_err(Failure::postgres("read which events are skipped"))?;
         let mut build = Build::start(model, beside, feed, progress, skips, checkpoint)?;
