@@ -62,7 +62,7 @@ pub fn next_step(order: &Order, payment: &Payment, now: OffsetDateTime) -> Step 
             Step::CancelDeclined { message: payment.decline.as_ref().map_or_else(String::new, |(_, m)| m.clone()) }
         }
         // Only a reserved order is ever charged.
-        (OrderStatus::Cancelled, PaymentStatus::None, _) if order.payment_due_at.is_some() => Step::FindCharge,
+        (OrderStatus::Cancelled, PaymentStatus::None, _) if order.was_reserved() => Step::FindCharge,
         (OrderStatus::Cancelled, PaymentStatus::Captured, Some(capture)) => {
             Step::Refund { payment_intent_id: capture.payment_intent_id.clone(), amount: capture.amount }
         }

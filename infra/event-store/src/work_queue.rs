@@ -164,7 +164,7 @@ impl fmt::Debug for WorkItem {
 }
 
 impl JetStreamEventStore {
-    /// The events of some aggregate types, from the log's beginning, each until it is acknowledged.
+    /// The events or timers that `options` name, from where they say it begins, each until it is acknowledged.
     ///
     /// # Panics
     ///
