@@ -4,7 +4,7 @@
 //! concurrency makes that harmless; for one that appends nothing, [`execute`](JetStreamEventStore::execute) asks the
 //! leader whether the state was current.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use cqrs_es::Aggregate;
@@ -32,6 +32,8 @@ const PROBES_MAX: u32 = 128;
 
 /// Pause before another look at an aggregate of which a follower was behind.
 pub(crate) const STALE_PAUSE: Duration = Duration::from_millis(5);
+/// How long a follower may be behind before nobody waits for it any more.
+const STALE_MAX: Duration = Duration::from_secs(10);
 
 /// An aggregate, and where in the log it ends.
 #[derive(Clone, Debug, Default)]
@@ -269,7 +271,8 @@ impl JetStreamEventStore {
     }
 
     /// Folds in what was appended to aggregate `id` since `loaded`, and returns whether anything was. The result is what
-    /// the leader has at this moment, also where an ordinary load may be answered by a follower that is behind.
+    /// the leader has at this moment, also where an ordinary load may be answered by a follower that is behind. It is
+    /// [`ReadError::Unavailable`] where one stays behind for ten seconds.
     pub async fn refresh<A: SnapshotState>(&self, id: &str, loaded: &mut Loaded<A>) -> Result<bool, LoadError> {
         let before = loaded.version;
         let Recalled { loaded: known, was_cached } = self.cache.recall(id);
@@ -277,12 +280,17 @@ impl JetStreamEventStore {
             *loaded = known;
         }
         let subject = wire::subject(A::TYPE, id);
+        let began = Instant::now();
         loop {
             self.fold_onto(id, loaded, u64::MAX).await?;
             if !self.connection.may_be_stale() || self.connection.is_current(&subject, loaded.expected()).await? {
                 self.cache.count(was_cached || before > 0, loaded.version);
                 self.remember(id, loaded);
                 return Ok(loaded.version > before);
+            }
+            if began.elapsed() >= STALE_MAX {
+                let reason = format!("those who answer are behind the leader at {subject} for {} s", STALE_MAX.as_secs());
+                return Err(ReadError::Unavailable(reason).into());
             }
             tokio::time::sleep(STALE_PAUSE).await;
         }
