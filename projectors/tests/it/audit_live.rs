@@ -137,7 +137,9 @@ async fn a_trail_that_was_cut_back_is_told_and_not_exported_as_all_there_is() {
     let left = signed - 1;
     let bytes = "SELECT bytes FROM contrail.audit WHERE position <= $1 ORDER BY position";
     let bytes: Vec<Vec<u8>> = sqlx::query_scalar(bytes).bind(left.cast_signed()).fetch_all(&world.pool).await.unwrap();
-    bytes.iter().for_each(|bytes| tree.append(leaf_hash(bytes)));
+    for bytes in &bytes {
+        tree.append(leaf_hash(bytes));
+    }
     world.execute(&format!("DELETE FROM contrail.audit WHERE position > {left}")).await;
     sqlx::query("UPDATE contrail.projections SET position = $1, frontier = $2 WHERE name = 'audit'")
         .bind(left.cast_signed())

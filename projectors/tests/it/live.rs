@@ -318,16 +318,16 @@ async fn a_value_that_postgres_refuses_halts_at_its_event_only() {
 async fn a_halt_that_quotes_what_postgres_refuses_is_written_all_the_same() {
     let world = World::new().await;
     let order_id = Teller::order_id(0);
-    let event = |event_type: &str, data: &str| {
+    let event = |number: u128, event_type: &str, data: &str| {
         format!(
             r#"{{"specversion":"1.0","id":"{}","type":"{event_type}","source":"/test","subject":"{order_id}","time":"2026-11-20T12:00:00Z","datacontenttype":"application/json","aggregatetype":"order","sequence":"1","correlationid":"c","data":{data}}}"#,
-            Uuid::now_v7()
+            Uuid::from_u128(number)
         )
     };
     let subject = format!("events.order.{order_id}");
-    let of_no_type = world.poison(&subject, &event(r"contrail.order.pla\u0000ced.v1", "{}")).await;
+    let of_no_type = world.poison(&subject, &event(1, r"contrail.order.pla\u0000ced.v1", "{}")).await;
     let reason = format!(r#"{{"cause":"a\u0000b{}","reason":"r","cancelled_at":"2026-11-20T12:00:00Z"}}"#, "x".repeat(100_000));
-    let of_no_variant = world.poison(&subject, &event("contrail.order.cancelled.v1", &reason)).await;
+    let of_no_variant = world.poison(&subject, &event(2, "contrail.order.cancelled.v1", &reason)).await;
 
     let running = world.run().await;
     for (position, quoted) in [(of_no_type, "pla\u{fffd}ced"), (of_no_variant, "a\u{fffd}bxxx")] {
