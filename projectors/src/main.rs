@@ -183,9 +183,7 @@ async fn audit_verify(args: VerifyArgs) -> Result<Exit, Failure> {
     match (&args.file, key) {
         (Some(file), Some(key)) => {
             let checkpoint = args.checkpoint.clone().unwrap_or_else(|| export::checkpoint_path(file));
-            let beside = export::proof_path(file);
-            let proofs = args.proof.clone().or_else(|| beside.exists().then_some(beside));
-            let verdict = verify::verify(file, &checkpoint, proofs.as_deref(), &key)?;
+            let verdict = verify::verify(file, &checkpoint, args.proof.as_deref(), &key)?;
             Ok(print_verdict(&verdict, verdict.verified, output))
         }
         (_, key) => {

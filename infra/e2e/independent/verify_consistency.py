@@ -47,7 +47,7 @@ def extends(old_size, old_root, size, root, path):
 
 def checkpoint(path, key):
     with open(path, "rb") as file:
-        _, size, root = open_checkpoint(file.read(), key)
+        _, size, root, _ = open_checkpoint(file.read(), key)
     return size, root
 
 

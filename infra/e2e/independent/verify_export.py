@@ -3,9 +3,11 @@
 
     verify_export.py FILE --key VKEY [--checkpoint FILE] [--proof FILE]
 
-FILE is a JSONL export, VKEY a C2SP verifier key or a file that holds one. Without FILE.proof the file must have every event from
-position 1 on, and its Merkle tree (RFC 6962) the signed root; with it, each line must be proven to be in the tree. Exit code 0 if all of
-it holds, 5 if not, 2 if it cannot be told.
+FILE is a JSONL export, VKEY a C2SP verifier key or a file that holds one. If the checkpoint states a part, in its extension line
+"contrail.part.v1", the file must have exactly its lines: as many, with the root of their own Merkle tree (RFC 6962), and each with a
+proof in FILE.proof that it is in the tree of the log. If not, the file must have every event from position 1 on, and its tree the signed
+root, whatever lies beside it; only where --proof is given, each line is checked by its proof alone, and nothing shows whether lines are
+missing. Exit code 0 if all of it holds, 5 if not, 2 if it cannot be told.
 
 Sources: RFC 6962 section 2.1, RFC 9162 section 2.1.3.2, RFC 8032 section 5.1.7, C2SP signed-note and tlog-checkpoint.
 """
@@ -134,7 +136,7 @@ def includes(root, size, index, leaf, proof):
 
 
 def open_checkpoint(note, vkey):
-    """Returns the origin, the size and the root of a checkpoint that the key has signed."""
+    """Returns the origin, the size and the root of a checkpoint that the key has signed, and its extension lines."""
     name, key_id, key = vkey.strip().split("+", 2)
     key = base64.b64decode(key, validate=True)
     expected_id = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
@@ -154,11 +156,21 @@ def open_checkpoint(note, vkey):
         if mark == "\u2014" and signer == name and signature[:4] == expected_id:
             if not ed25519_verifies(key[1:], text.encode(), signature[4:]):
                 raise Wrong("the signature is wrong")
-            origin, size, root = text.split("\n")[:3]
+            origin, size, root, *extensions = text.split("\n")[:-1]
             if origin != name:
                 raise Wrong("the checkpoint is of another log")
-            return origin, int(size), base64.b64decode(root, validate=True)
+            return origin, int(size), base64.b64decode(root, validate=True), extensions
     raise Wrong("the key has not signed the checkpoint")
+
+
+def stated_part(extensions):
+    """Returns what the checkpoint of a partial export states, and None if it states nothing."""
+    stated = [line for line in extensions if line.startswith("contrail.part.")]
+    if not stated:
+        return None
+    if len(stated) > 1 or not stated[0].startswith("contrail.part.v1 "):
+        raise Wrong("the checkpoint states a part in an unknown way")
+    return json.loads(stated[0].split(" ", 1)[1])
 
 
 def lines_of(path):
@@ -181,7 +193,8 @@ def verify_whole(path, size, root):
     return tree.size
 
 
-def verify_part(path, proof_path, size, root):
+def verify_part(path, proof_path, size, root, part):
+    own = Tree()
     proofs = lines_of(proof_path)
     last = count = 0
     for line in lines_of(path):
@@ -199,8 +212,13 @@ def verify_part(path, proof_path, size, root):
         if not includes(root, size, position - 1, leaf, inclusion):
             raise Wrong(f"line {count} is not proven to be in the log")
         last = position
+        own.append(leaf)
     if next(proofs, None) is not None:
         raise Wrong("a line is missing of which there is a proof")
+    if part is not None and own.size != part["lines"]:
+        raise Wrong(f"the file has {own.size} lines, and {part['lines']} were exported")
+    if part is not None and own.root() != base64.b64decode(part["root"], validate=True):
+        raise Wrong("the lines are not those that were exported")
     return count
 
 
@@ -224,15 +242,20 @@ def main():
         note = file.read()
     proof = arguments.proof or arguments.file + ".proof"
     try:
-        _, size, root = open_checkpoint(note, vkey)
-        if arguments.proof or os.path.exists(proof):
-            lines = verify_part(arguments.file, proof, size, root)
+        _, size, root, extensions = open_checkpoint(note, vkey)
+        part = stated_part(extensions)
+        if part is not None or arguments.proof:
+            lines = verify_part(arguments.file, proof, size, root, part)
         else:
             lines = verify_whole(arguments.file, size, root)
     except Wrong as wrong:
         print(f"not verified: {wrong}")
         return 5
     print(f"verified: {lines} lines of a log of {size} events with the root {base64.b64encode(root).decode()}")
+    if part is not None:
+        print(f"exported were those with {json.dumps(part['filter'])}")
+    elif arguments.proof:
+        print("nothing that is signed shows whether lines are missing")
     return 0
 
 

@@ -1,14 +1,22 @@
 //! A head of the audit tree, signed: C2SP's tlog-checkpoint in a signed note.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde::{Deserialize, Serialize};
 
 use super::{
+    export::Filter,
     key::{ORIGIN, Signer, VerifierKey},
     merkle::{Frontier, Hash},
 };
 
 /// What begins a signature line of a note.
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
+/// What begins the extension line that states a part, in whichever version.
+const PARTS: &str = "contrail.part.";
+/// And what follows on it in the version that is written here.
+const PART_VERSION: &str = "v1 ";
+/// How many lines every checkpoint has; those that follow are extensions.
+const HEAD_LINES: usize = 3;
 
 /// The first `size` events of the log have this `root`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,12 +29,58 @@ pub struct Checkpoint {
     pub root: Hash,
 }
 
+/// What a partial export has to be, which is signed with its checkpoint: nothing else would tell a line that was never exported from one
+/// that was taken out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// How many lines it has.
+    pub lines: u64,
+    /// The root of the tree over the leaves of those lines, in their order and in base64.
+    pub root: String,
+    /// Which events were asked for.
+    pub filter: Filter,
+}
+
+impl Part {
+    /// The part whose lines have this tree.
+    pub(super) fn of(tree: &Frontier, filter: Filter) -> Self {
+        Self { lines: tree.size(), root: BASE64.encode(tree.root()), filter }
+    }
+
+    /// Whether the lines of this tree are exactly those of the part.
+    pub(super) fn is_of(&self, tree: &Frontier) -> bool {
+        self.lines == tree.size() && self.root == BASE64.encode(tree.root())
+    }
+
+    fn line(&self) -> String {
+        let stated = serde_json::to_string(self).expect("a part has string keys, and its times four digits of a year");
+        format!("{PARTS}{PART_VERSION}{stated}\n")
+    }
+
+    /// What the text of a checkpoint states; none if it states no part.
+    fn in_text(text: &str) -> Result<Option<Self>, NoteError> {
+        let mut stated = text.split('\n').skip(HEAD_LINES).filter_map(|line| line.strip_prefix(PARTS));
+        match (stated.next(), stated.next()) {
+            (None, _) => Ok(None),
+            (Some(part), None) => {
+                let part = part.strip_prefix(PART_VERSION).and_then(|part| serde_json::from_str(part).ok());
+                part.map(Some).ok_or(NoteError::Part)
+            }
+            (Some(_), Some(_)) => Err(NoteError::Part),
+        }
+    }
+}
+
 /// Why a note is no checkpoint that was signed by the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
     /// It is not a signed note with a checkpoint in it.
     #[error("the checkpoint is not a signed note of a tree's size and root")]
     Malformed,
+    /// It states a part in a way that is not known here.
+    #[error("the checkpoint states what part of the trail was exported in a way that is not known here")]
+    Part,
     /// It is another log's.
     #[error("the checkpoint is about another log than the key")]
     Origin,
@@ -56,21 +110,24 @@ impl Checkpoint {
 
     /// The signed note. The same head and key always give the same note.
     pub fn sign(&self, signer: &Signer) -> String {
-        let text = self.text();
-        let signature = BASE64.encode(signer.sign(&text));
-        format!("{text}\n{SIGNATURE_PREFIX}{} {signature}\n", signer.verifier_key().name())
+        sign(&self.text(), signer)
     }
 
-    /// Reads a note that `key` has signed. Signatures of other keys do not matter, as the signed-note specification has it.
+    /// The signed note that lies beside a part, which it states in an extension line.
+    pub fn sign_part(&self, part: &Part, signer: &Signer) -> String {
+        sign(&(self.text() + &part.line()), signer)
+    }
+
+    /// Reads a note that `key` has signed. Signatures of other keys do not matter, as the signed-note specification has it, and neither
+    /// do extension lines: the head is what it is, whatever lies beside it.
     pub fn open(note: &str, key: &VerifierKey) -> Result<Self, NoteError> {
-        let split = note.rfind("\n\n").ok_or(NoteError::Malformed)?;
-        let (text, signatures) = (&note[..=split], &note[split + 2..]);
-        let checkpoint = Self::parse(text).ok_or(NoteError::Malformed)?;
-        verify(text, signatures, key)?;
-        if checkpoint.origin != key.name() {
-            return Err(NoteError::Origin);
-        }
-        Ok(checkpoint)
+        opened(note, key).map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// As [`open`](Self::open), and what part the export is that the note lies beside; none if it has to be whole.
+    pub fn open_export(note: &str, key: &VerifierKey) -> Result<(Self, Option<Part>), NoteError> {
+        let (checkpoint, text) = opened(note, key)?;
+        Ok((checkpoint, Part::in_text(text)?))
     }
 
     /// What a note says, whoever has signed it.
@@ -79,7 +136,7 @@ impl Checkpoint {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        // Lines after the third are extensions, which are signed but mean nothing to us.
+        // Lines after the third are extensions.
         let mut lines = text.strip_suffix('\n')?.split('\n');
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);
         let is_decimal = size.bytes().all(|byte| byte.is_ascii_digit()) && (size == "0" || !size.starts_with('0'));
@@ -89,6 +146,23 @@ impl Checkpoint {
         let root = BASE64.decode(root).ok()?.try_into().ok()?;
         Some(Self { origin: origin.to_owned(), size: size.parse().ok()?, root })
     }
+}
+
+fn sign(text: &str, signer: &Signer) -> String {
+    let signature = BASE64.encode(signer.sign(text));
+    format!("{text}\n{SIGNATURE_PREFIX}{} {signature}\n", signer.verifier_key().name())
+}
+
+/// The checkpoint of a note that `key` has signed, and the text that was signed.
+fn opened<'n>(note: &'n str, key: &VerifierKey) -> Result<(Checkpoint, &'n str), NoteError> {
+    let split = note.rfind("\n\n").ok_or(NoteError::Malformed)?;
+    let (text, signatures) = (&note[..=split], &note[split + 2..]);
+    let checkpoint = Checkpoint::parse(text).ok_or(NoteError::Malformed)?;
+    verify(text, signatures, key)?;
+    if checkpoint.origin != key.name() {
+        return Err(NoteError::Origin);
+    }
+    Ok((checkpoint, text))
 }
 
 fn verify(text: &str, signatures: &str, key: &VerifierKey) -> Result<(), NoteError> {
@@ -164,6 +238,44 @@ mod tests {
         let (checkpoint, signer, note) = signed(12);
         let witnessed = format!("{note}— witness.example/w1 AAAAAAEC\n");
         assert_eq!(Checkpoint::open(&witnessed, &signer.verifier_key()), Ok(checkpoint));
+    }
+
+    fn part(filter: Filter) -> Part {
+        Part { lines: 3, root: BASE64.encode([2; 32]), filter }
+    }
+
+    #[test]
+    fn what_part_was_exported_is_signed_in_one_line_after_the_head() {
+        let (checkpoint, signer, _) = signed(12);
+        let part = part(Filter { actor: Some("a\nb".to_owned()), from_position: Some(2), ..Filter::default() });
+        let note = checkpoint.sign_part(&part, &signer);
+        let lines: Vec<_> = note.split('\n').collect();
+        assert_eq!(lines[..3], ["contrail/EVENTS", "12", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="]);
+        let stated =
+            r#"{"lines":3,"root":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","filter":{"from_position":2,"actor":"a\nb"}}"#;
+        assert_eq!(lines[3], format!("contrail.part.v1 {stated}"));
+        let key = signer.verifier_key();
+        assert_eq!(Checkpoint::open_export(&note, &key), Ok((checkpoint.clone(), Some(part))));
+        assert_eq!((Checkpoint::open(&note, &key), Checkpoint::read(&note)), (Ok(checkpoint.clone()), Some(checkpoint)));
+        assert_eq!(Checkpoint::open_export(&note.replacen("3,", "2,", 1), &key), Err(NoteError::Signature));
+        let without: String = note.split_inclusive('\n').filter(|line| !line.starts_with("contrail.part")).collect();
+        assert_eq!(Checkpoint::open_export(&without, &key), Err(NoteError::Signature));
+    }
+
+    #[test]
+    fn a_part_that_is_not_understood_is_not_taken_for_something_else() {
+        let (checkpoint, signer, _) = signed(12);
+        let key = signer.verifier_key();
+        let line = part(Filter::default()).line();
+        let later = line.replace("v1", "v2");
+        let unknown_filter = line.replace(r#""filter":{}"#, r#""filter":{"amount":"1"}"#);
+        for extensions in [line.repeat(2), later, unknown_filter, "contrail.part.v1\n".to_owned()] {
+            let note = sign(&(checkpoint.text() + &extensions), &signer);
+            assert_eq!(Checkpoint::open_export(&note, &key), Err(NoteError::Part), "{extensions}");
+            assert_eq!(Checkpoint::open(&note, &key), Ok(checkpoint.clone()), "the head is understood");
+        }
+        let note = sign(&(checkpoint.text() + "another.extension 1\n"), &signer);
+        assert_eq!(Checkpoint::open_export(&note, &key), Ok((checkpoint, None)));
     }
 
     /// The signed tree head of golang.org/x/mod/sumdb/note's documentation, signed by another implementation.

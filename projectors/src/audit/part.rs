@@ -1,26 +1,28 @@
-//! Whether the lines of a partial export are what was signed, each by its own proof.
+//! Whether the lines of a partial export are what was signed: each by its own proof, and all of them by what the checkpoint states.
 
-use std::{collections::HashMap, path::Path};
+use std::{cmp::Ordering, collections::HashMap, path::Path};
 
 use super::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Part},
     export::ProofLine,
     formats::{Flaw, Lines, Records},
-    merkle::{Hash, leaf_hash},
+    merkle::{Frontier, Hash, leaf_hash},
     proof,
     verify::{Fault, Finding, unreadable},
 };
 use crate::failure::Failure;
 
-/// Counts the lines, and finds what is wrong with them.
+/// Counts the lines, and finds what is wrong with them. Without a `part` that was signed, lines may be missing together with their proofs.
 pub(super) fn compare(
     mut records: Records,
     file: &Path,
     proofs: &Path,
     head: &Checkpoint,
+    part: Option<&Part>,
 ) -> Result<(u64, Option<Finding>), Failure> {
     let mut proof_lines = Lines::open(proofs).map_err(unreadable(proofs))?;
     let (mut count, mut last_position) = (0, 0);
+    let mut tree = Frontier::new();
     loop {
         let record = records.next().map_err(unreadable(file))?;
         let line = record.map(|record| (leaf_hash(record.bytes), record.position));
@@ -56,6 +58,7 @@ pub(super) fn compare(
             let detail = format!("this row says that it is at position {claimed}, and is at {position}");
             return Ok((count, Some(Finding { fault: Fault::Altered, line: Some(count), detail })));
         }
+        tree.append(leaf);
         last_position = position;
     }
     if records.is_cut {
@@ -63,7 +66,31 @@ pub(super) fn compare(
     }
     let cut = || Flaw { number: count, detail: "the last line of the proofs does not end".to_owned() };
     let flaw = records.flaw.or_else(|| proof_lines.is_cut.then(cut));
-    Ok((count, flaw.map(Finding::altered)))
+    let finding = flaw.map(Finding::altered);
+    Ok((count, finding.or_else(|| part.and_then(|part| not_the_part(&tree, part)))))
+}
+
+/// What is wrong with lines that are events of the log in their order, if they are not exactly those of the part that was signed. Which
+/// lines it is does not show: their proofs are as right, or as gone, as they are.
+fn not_the_part(tree: &Frontier, part: &Part) -> Option<Finding> {
+    if part.is_of(tree) {
+        return None;
+    }
+    let (lines, signed) = (tree.size(), part.lines);
+    let (fault, detail) = match lines.cmp(&signed) {
+        Ordering::Less => {
+            (Fault::Missing, format!("{} of the {signed} lines that were exported are missing, and their proofs", signed - lines))
+        }
+        Ordering::Greater => (
+            Fault::Extra,
+            format!("there are {} lines more than the {signed} that were exported, and their proofs", lines - signed),
+        ),
+        Ordering::Equal => {
+            let detail = "lines that were exported are missing, and other events of the log stand in the place of as many";
+            (Fault::Missing, detail.to_owned())
+        }
+    };
+    Some(Finding { fault, line: None, detail })
 }
 
 /// The position, from 1 on, its leaf and the siblings.

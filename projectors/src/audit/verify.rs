@@ -7,8 +7,8 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Serialize;
 
 use super::{
-    checkpoint::Checkpoint,
-    diagnosis,
+    checkpoint::{Checkpoint, Part},
+    diagnosis, export,
     formats::{Flaw, Records},
     key::VerifierKey,
     merkle::{Frontier, Hash, leaf_hash},
@@ -69,6 +69,13 @@ impl Finding {
         Self { fault: if is_cut { Fault::Truncated } else { Fault::Altered }, ..Self::altered(damage) }
     }
 
+    /// Of a file that has to be whole, and beside which proofs lie nevertheless.
+    fn despite_proofs(mut self) -> Self {
+        self.detail +=
+            "; the checkpoint does not say that the file is a part, so its proofs count only if they are given as --proof";
+        self
+    }
+
     /// Of a file that ends in the middle of a line.
     pub(super) fn cut(line: u64) -> Self {
         Self { fault: Fault::Truncated, line: Some(line), detail: "the last line does not end".to_owned() }
@@ -78,11 +85,14 @@ impl Finding {
 /// What verifying found out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// Whether the file is exactly what was signed; if it is [`partial`](Self::partial), whether each of its lines is.
+    /// Whether the file is exactly what was signed; if it is [`partial`](Self::partial) without a signed [`part`](Self::part), whether
+    /// each of its lines is.
     pub verified: bool,
-    /// Whether the file was verified by proofs of its lines. Then it does not claim to be complete: nobody can tell which events were
-    /// left out when it was exported, or since.
+    /// Whether the file was verified by proofs of its lines, as one that leaves events of the log out.
     pub partial: bool,
+    /// What the checkpoint states of the part that was exported. None of a whole export; and if it is [`partial`](Self::partial), nothing
+    /// that is signed shows whether lines are missing.
+    pub part: Option<Part>,
     /// How many events were signed; none if the signature is wrong.
     pub size: Option<u64>,
     /// The signed root, in base64.
@@ -98,10 +108,20 @@ impl fmt::Display for Verdict {
         if let (Some(size), Some(root)) = (self.size, &self.root) {
             writeln!(f, "size      {size}\nroot      {root}")?;
         }
+        if let Some(Part { lines, filter, .. }) = &self.part {
+            writeln!(f, "part      {lines} lines\nfilter    {filter}")?;
+        }
         let Some(finding) = &self.finding else {
             write!(f, "verified  yes")?;
             let (lines, size) = (self.lines, self.size.unwrap_or_default());
-            return if self.partial { write!(f, ", as a part: each of {lines} lines is one of the {size} events") } else { Ok(()) };
+            return match self.part {
+                Some(_) => write!(f, ", as a part: each of {lines} lines is one of the {size} events, and none is missing"),
+                None if self.partial => {
+                    write!(f, ", line by line: each of {lines} lines is one of the {size} events; ")?;
+                    write!(f, "nothing that is signed shows whether lines are missing")
+                }
+                None => Ok(()),
+            };
         };
         write!(f, "verified  no: {}", finding.fault.as_str())?;
         if let Some(line) = finding.line {
@@ -111,8 +131,9 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Verifies `file` by the checkpoint at `checkpoint` with `key`: that it has every event that was signed; or, with `proofs`, that each
-/// of its lines is one of them, as its proof shows, and that no line is missing of which there is a proof.
+/// Verifies `file` by the checkpoint at `checkpoint` with `key`. If that states a part, the file must have exactly its lines, each with
+/// its proof in `proofs`, or else in the file of proofs beside it. If not, the file must have every event that was signed; only with
+/// `proofs` it may be less, and then each of its lines must be one of them, as its proof shows.
 ///
 /// A file that is not what was signed is a [`Verdict`], not an error; an error is a file that cannot be read.
 pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &VerifierKey) -> Result<Verdict, Failure> {
@@ -120,20 +141,33 @@ pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &Verif
     // Opened before the signature is judged, so that a missing file is told as such.
     let records = Records::open(file).map_err(unreadable(file))?;
     let opened = String::from_utf8(note).map_err(|_| "the checkpoint is not a signed note".to_owned());
-    let head = match opened.and_then(|note| Checkpoint::open(&note, key).map_err(|error| error.to_string())) {
-        Ok(head) => head,
+    let (head, part) = match opened.and_then(|note| Checkpoint::open_export(&note, key).map_err(|error| error.to_string())) {
+        Ok(opened) => opened,
         Err(detail) => {
             let finding = Finding { fault: Fault::WronglySigned, line: None, detail };
             let partial = proofs.is_some();
-            return Ok(Verdict { verified: false, partial, size: None, root: None, lines: 0, finding: Some(finding) });
+            let verdict =
+                Verdict { verified: false, partial, part: None, size: None, root: None, lines: 0, finding: Some(finding) };
+            return Ok(verdict);
         }
     };
+    // Whoever can change the file can put proofs beside it as well: only what is signed makes it a part, or whoever asks for that.
+    let beside = export::proof_path(file);
+    let proofs = proofs.or(part.is_some().then_some(&*beside));
     let (lines, finding) = match proofs {
-        None => compare(records, file, &head).map_err(unreadable(file))?,
-        Some(proofs) => part::compare(records, file, proofs, &head)?,
+        None => {
+            let (lines, finding) = compare(records, file, &head).map_err(unreadable(file))?;
+            (lines, finding.map(|finding| if beside.exists() { finding.despite_proofs() } else { finding }))
+        }
+        Some(proofs) => part::compare(records, file, proofs, &head, part.as_ref()).map_err(|failure| match failure {
+            Failure::NotFound(detail) => {
+                Failure::NotFound(format!("{detail}: it has the proofs of the lines of {}", file.display()))
+            }
+            failure => failure,
+        })?,
     };
     let (size, root) = (Some(head.size), Some(BASE64.encode(head.root)));
-    Ok(Verdict { verified: finding.is_none(), partial: proofs.is_some(), size, root, lines, finding })
+    Ok(Verdict { verified: finding.is_none(), partial: proofs.is_some(), part, size, root, lines, finding })
 }
 
 pub(super) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Failure {

@@ -77,9 +77,7 @@ impl Trail {
 }
 
 fn verify(file: &Path, signer: &Signer) -> Verdict {
-    let proofs = export::proof_path(file);
-    let proofs = proofs.exists().then_some(proofs);
-    verify::verify(file, &export::checkpoint_path(file), proofs.as_deref(), &signer.verifier_key()).unwrap()
+    verify::verify(file, &export::checkpoint_path(file), None, &signer.verifier_key()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,6 +101,7 @@ async fn an_export_holds_the_stored_bytes_and_verifies() {
     let note = fs::read_to_string(export::checkpoint_path(&trail.file())).unwrap();
     let checkpoint = Checkpoint::open(&note, &trail.world.signer.verifier_key()).unwrap();
     assert_eq!((checkpoint.size, checkpoint.root), (trail.end, tree.root()));
+    assert_eq!(note.split("\n\n").next().unwrap().lines().count(), 3, "a whole export's has no extension lines");
 
     let verdict = trail.verify();
     assert_eq!((verdict.verified, verdict.size, verdict.lines), (true, Some(trail.end), trail.end));
@@ -188,10 +187,14 @@ async fn a_partial_export_has_a_proof_of_each_line() {
         let verdict = trail.verify();
         assert_eq!((verdict.verified, verdict.partial), (true, true), "{filter:?}");
         assert!(
-            verdict.to_string().ends_with(&format!("each of {events} lines is one of the {} events", exported.size)),
+            verdict
+                .to_string()
+                .ends_with(&format!("each of {events} lines is one of the {} events, and none is missing", exported.size)),
             "{verdict}"
         );
         assert_eq!((verdict.lines, verdict.root), (events, Some(exported.root)), "{filter:?}");
+        let part = verdict.part.expect("the checkpoint states it");
+        assert_eq!((part.lines, part.filter), (events, filter));
         let proofs = fs::read_to_string(export::proof_path(&trail.file())).unwrap();
         assert_eq!(proofs.lines().count() as u64, events);
     }
@@ -223,6 +226,90 @@ async fn each_kind_of_tampering_with_a_partial_export_is_told_apart() {
     assert_eq!(in_proofs(&|lines| lines[4] = "{}".to_owned()).await, (Fault::Altered, Some(5)));
     assert_eq!(in_proofs(&|lines| lines[4] = lines[4].replace("[\"", "[\"AAAA")).await, (Fault::Altered, Some(5)));
     assert_eq!(in_proofs(&|lines| drop(lines.remove(4))).await, (Fault::Extra, Some(5)));
+}
+
+/// The lines of a file that somebody changes.
+fn changed(file: &Path, change: impl Fn(&mut Vec<String>)) {
+    let mut lines: Vec<String> = fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect();
+    change(&mut lines);
+    let text: String = lines.into_iter().map(|line| line + "\n").collect();
+    fs::write(file, text).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_is_taken_out_with_its_proof_is_missing() {
+    let trail = Trail::new(6).await;
+    let payments = Filter { aggregate_type: Some("payment".to_owned()), ..Filter::default() };
+    let orders = Filter { aggregate_type: Some("order".to_owned()), ..Filter::default() };
+    let proofs = export::proof_path(&trail.file());
+    for at in [0, 3, 5] {
+        trail.export_by(&trail.world.signer, payments.clone()).await.unwrap();
+        for file in [&trail.file(), &proofs] {
+            changed(file, |lines| drop(lines.remove(at)));
+        }
+        let verdict = trail.verify();
+        let finding = verdict.finding.as_ref().expect("a line is missing");
+        assert_eq!((finding.fault, finding.line, verdict.lines), (Fault::Missing, None, 5), "{verdict}");
+        assert_eq!(independent_verdict(&trail).0, Some(5));
+    }
+    // Another event of the log, with its proof, does not make up for it; nor may there be more of them.
+    trail.export_by(&trail.world.signer, orders).await.unwrap();
+    let (order, proof) = (fs::read_to_string(trail.file()).unwrap(), fs::read_to_string(&proofs).unwrap());
+    for (fault, makes_room) in [(Fault::Missing, true), (Fault::Extra, false)] {
+        trail.export_by(&trail.world.signer, payments.clone()).await.unwrap();
+        for (file, text) in [(&trail.file(), &order), (&proofs, &proof)] {
+            changed(file, |lines| {
+                lines.insert(5, text.lines().last().unwrap().to_owned());
+                if makes_room {
+                    lines.pop();
+                }
+            });
+        }
+        assert_eq!(trail.verify().finding.map(|finding| finding.fault), Some(fault));
+        assert_eq!(independent_verdict(&trail).0, Some(5));
+    }
+    // Without the proofs nothing is told of the lines.
+    fs::remove_file(&proofs).unwrap();
+    let key = trail.world.signer.verifier_key();
+    let failure = verify::verify(&trail.file(), &export::checkpoint_path(&trail.file()), None, &key).unwrap_err();
+    assert_eq!(failure.exit(), Exit::NotFound);
+    assert!(failure.to_string().starts_with(&format!("{} does not exist", proofs.display())), "{failure}");
+}
+
+/// Whoever can change the file can put whatever they like beside it, but not sign it.
+#[tokio::test(flavor = "multi_thread")]
+async fn proofs_beside_a_whole_export_do_not_make_it_a_part() {
+    let trail = Trail::new(6).await;
+    let (file, beside) = (trail.file(), export::proof_path(&trail.file()));
+    let everything = Filter { from_position: Some(1), correlation_id: Some("story".to_owned()), ..Filter::default() };
+    let key = trail.world.signer.verifier_key();
+    for keeps in [0, 20, 59] {
+        // Proofs of everything lead to the same root.
+        trail.export_by(&trail.world.signer, everything.clone()).await.unwrap();
+        let proofs = fs::read_to_string(&beside).unwrap();
+        trail.export(None).await.unwrap();
+        assert!(!beside.exists());
+        fs::write(&beside, proofs).unwrap();
+        assert!(trail.verify().verified, "what lies beside a whole export does not matter");
+        for file in [&file, &beside] {
+            changed(file, |lines| drop(lines.drain(keeps..60)));
+        }
+        let verdict = trail.verify();
+        let finding = verdict.finding.as_ref().unwrap_or_else(|| panic!("{keeps} lines: {verdict}"));
+        assert!(matches!(finding.fault, Fault::Missing | Fault::Truncated), "{keeps} lines: {verdict}");
+        assert_eq!((verdict.partial, verdict.part.is_none()), (false, true));
+        assert_eq!(independent_verdict(&trail).0, Some(5), "{keeps} lines");
+        // Each line is one of the log's all the same, for whoever asks just that.
+        let verdict = verify::verify(&file, &export::checkpoint_path(&file), Some(&beside), &key).unwrap();
+        assert_eq!((verdict.verified, verdict.partial, verdict.lines), (true, true, keeps as u64));
+        assert!(verdict.to_string().ends_with("nothing that is signed shows whether lines are missing"), "{verdict}");
+    }
+    // A part does not become a whole either.
+    trail.export_by(&trail.world.signer, everything).await.unwrap();
+    let note = fs::read_to_string(export::checkpoint_path(&file)).unwrap();
+    let without: String = note.split_inclusive('\n').filter(|line| !line.starts_with("contrail.part")).collect();
+    fs::write(export::checkpoint_path(&file), without).unwrap();
+    assert_eq!(trail.verify().finding.unwrap().fault, Fault::WronglySigned);
 }
 
 #[tokio::test(flavor = "multi_thread")]

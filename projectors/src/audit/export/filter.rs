@@ -1,30 +1,44 @@
 //! Which events are exported.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use sqlx::PgExecutor;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::trail::Columns;
 
-/// What an event has to be to be exported. What is `None` excludes nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What an event has to be to be exported. What is `None` excludes nothing. Serialized, it is signed with a partial export: a field that
+/// is added, or means something else, needs another version of that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// At this position or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub from_position: Option<u64>,
     /// At this position or earlier.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub to_position: Option<u64>,
     /// Appended then or later.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub after: Option<OffsetDateTime>,
     /// Appended earlier than this.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub before: Option<OffsetDateTime>,
     /// Of this kind of aggregate.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub aggregate_type: Option<String>,
     /// Of the aggregate of this id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub aggregate_id: Option<String>,
     /// Of this type.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "type")]
     pub event_type: Option<String>,
     /// Asked for by this actor.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
     /// Of this story.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
 }
 
@@ -66,6 +80,12 @@ impl Filter {
         }
         format.push_str(" ORDER BY position");
         sqlx::query_scalar("SELECT format($1, VARIADIC $2::text[])").bind(format).bind(values).fetch_one(executor).await
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 

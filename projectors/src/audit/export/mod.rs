@@ -2,7 +2,7 @@
 //!
 //! The events of an export, with their positions and stored bytes, are in the file; beside it lies the signed checkpoint of the tree that
 //! they are leaves of. A whole export, from position 1 on, has every leaf, so that its root can be computed. Where events are left out,
-//! a third file has the proof of each that is there. Nothing is signed that does not fit what was recorded before.
+//! a third file has the proof of each that is there, and the checkpoint states how many those are, and their own root. Nothing is signed that does not fit what was recorded before.
 
 mod file;
 mod filter;
@@ -23,7 +23,7 @@ pub use filter::Filter;
 use self::{file::PartialFile, trail::Columns};
 pub use super::formats::Format;
 use super::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Part},
     formats::Sink,
     key::Signer,
     merkle::{Frontier, Hash, leaf_hash},
@@ -132,10 +132,14 @@ pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result
     let partial_proof = proof.as_deref().map(PartialFile::create).transpose().map_err(cannot_write(proof.as_deref()))?;
     let mut proofs = partial_proof.as_ref().map(|partial| BufWriter::with_capacity(BUFFER_BYTES, &partial.file));
 
-    let (head, events) = if is_partial {
-        copy_part(pool, &request.filter, &expected, &mut sink, proofs.as_mut()).await?
+    let (head, note, events) = if is_partial {
+        let (head, part) = copy_part(pool, &request.filter, &expected, &mut sink, proofs.as_mut()).await?;
+        let note = head.sign_part(&part, signer);
+        (head, note, part.lines)
     } else {
-        copy_whole(pool, &expected, &mut sink).await?
+        let head = copy_whole(pool, &expected, &mut sink).await?;
+        let (note, events) = (head.sign(signer), head.size);
+        (head, note, events)
     };
 
     sink.finish().map_err(cannot_write(file.as_deref()))?;
@@ -145,7 +149,7 @@ pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result
     if let Some(path) = &checkpoint {
         let write = || {
             let partial = PartialFile::create(path)?;
-            (&partial.file).write_all(head.sign(signer).as_bytes())?;
+            (&partial.file).write_all(note.as_bytes())?;
             partial.complete()
         };
         write().map_err(cannot_write(Some(path)))?;
@@ -166,8 +170,8 @@ fn cannot_write(path: Option<&Path>) -> impl FnOnce(io::Error) -> Failure {
     move |error| Failure::other(format!("write {what}"))(error)
 }
 
-/// Writes every event, and checks on the way everything that was recorded about them. Returns the head of their tree, and how many.
-async fn copy_whole(pool: &PgPool, expected: &Recorded, sink: &mut Sink) -> Result<(Checkpoint, u64), Failure> {
+/// Writes every event, and checks on the way everything that was recorded about them. Returns the head of their tree.
+async fn copy_whole(pool: &PgPool, expected: &Recorded, sink: &mut Sink) -> Result<Checkpoint, Failure> {
     let progress = Progress::new("exporting", expected.size);
     let columns = Columns::wanted_by(sink);
     let mut tree = Frontier::new();
@@ -177,18 +181,17 @@ async fn copy_whole(pool: &PgPool, expected: &Recorded, sink: &mut Sink) -> Resu
     };
     let everything = Filter::default();
     trail::read(pool, &everything, columns, expected.size, take, |position| progress.at(position)).await?;
-    let head = expected.head(&tree)?;
-    Ok((head, tree.size()))
+    expected.head(&tree)
 }
 
-/// Writes the events that `filter` wants, each with the proof that it is in the tree. Returns the tree's head, and how many.
+/// Writes the events that `filter` wants, each with the proof that it is in the tree. Returns the tree's head, and what part they are.
 async fn copy_part(
     pool: &PgPool,
     filter: &Filter,
     expected: &Recorded,
     sink: &mut Sink,
     mut proofs: Option<&mut impl Write>,
-) -> Result<(Checkpoint, u64), Failure> {
+) -> Result<(Checkpoint, Part), Failure> {
     let progress = Progress::new("reading the tree", expected.size);
     let (mut tree, mut tiles) = (Frontier::new(), Tiles::default());
     let take = async |row: TrailRow| {
@@ -201,7 +204,7 @@ async fn copy_part(
     drop(progress);
 
     let progress = Progress::new("exporting", expected.size);
-    let mut events = 0;
+    let mut exported = Frontier::new();
     let mut at_tile = None;
     let columns = Columns::wanted_by(sink);
     let take = async |row: TrailRow| {
@@ -223,11 +226,11 @@ async fn copy_part(
             serde_json::to_writer(&mut **proofs, &line).map_err(io::Error::from).map_err(Failure::other("write the proofs"))?;
             proofs.write_all(b"\n").map_err(Failure::other("write the proofs"))?;
         }
-        events += 1;
+        exported.append(leaf);
         write(sink, row)
     };
     trail::read(pool, filter, columns, expected.size, take, |position| progress.at(position)).await?;
-    Ok((head, events))
+    Ok((head, Part::of(&exported, filter.clone())))
 }
 
 /// The row's leaf, if its bytes have it.
