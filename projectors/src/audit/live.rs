@@ -197,7 +197,7 @@ impl Comparison<'_> {
     /// Compares what comes next in the log.
     async fn go_on(&mut self, messages: &[LogMessage]) -> Result<(), Failure> {
         let to = self.at + messages.len() as u64;
-        let rows = trail::page(&mut self.connection, self.at, to.min(self.size)).await.map_err(Failure::postgres(DOING))?;
+        let rows = trail::page(&mut self.connection, self.at, to.min(self.size)).await?;
         self.load_signed(to).await.map_err(Failure::postgres("read the signed checkpoints"))?;
         let mut rows = rows.into_iter().peekable();
         for message in messages {

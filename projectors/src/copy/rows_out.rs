@@ -87,10 +87,10 @@ impl CopiedRow {
         Ok(Uuid::from_bytes(self.sized()?))
     }
 
-    /// A `timestamptz`.
+    /// A `timestamptz`. One that lies beyond the years that are known here, such as `infinity`, becomes the greatest or the least time
+    /// that there is; neither is one of whole microseconds within RFC 3339's years, as an event's is.
     pub(crate) fn time(&mut self) -> Result<OffsetDateTime, sqlx::Error> {
-        let time = EPOCH.checked_add(Duration::microseconds(self.bigint()?));
-        time.ok_or_else(|| malformed("a time lies beyond the year 9999"))
+        Ok(EPOCH.saturating_add(Duration::microseconds(self.bigint()?)))
     }
 
     fn sized<const N: usize>(&mut self) -> Result<[u8; N], sqlx::Error> {

@@ -541,19 +541,80 @@ async fn what_a_changed_byte_of_a_parquet_file_shows_is_found() {
     }
 }
 
-/// Rows of a database that somebody changed, exported by somebody who leaves out the checks.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_signed_that_a_column_decides_and_the_bytes_do_not() {
+    let trail = Trail::new(2).await;
+    let of_another = Filter { actor: Some("customer:c-42".to_owned()), to_position: Some(9), ..Filter::default() };
+    let of_positions = Filter { from_position: Some(4), ..Filter::default() };
+    trail.world.execute("CREATE TABLE public.kept AS SELECT * FROM contrail.audit").await;
+    for (column, name, value) in [
+        ("actor", "actor", "'nobody'"),
+        ("actor", "actor", "NULL"),
+        ("event_type", "type", "'contrail.order.lost.v1'"),
+        ("time", "time", "'infinity'"),
+        ("time", "time", "'-infinity'"),
+        ("time", "time", "time + interval '1 microsecond'"),
+    ] {
+        trail.world.execute(&format!("UPDATE contrail.audit SET {column} = {value} WHERE position = 5")).await;
+        for filter in [Filter::default(), of_another.clone(), of_positions.clone()] {
+            for (format, _) in FORMATS {
+                let request = Request { filter: filter.clone(), format, ..Request::all(Destination::File(trail.file())) };
+                let exported = export::export(&trail.world.pool, &trail.world.signer, &request).await;
+                if format == Format::Jsonl && filter != of_another {
+                    exported.unwrap();
+                    assert!(trail.verify().verified, "no column is in it, nor asked for");
+                    fs::remove_dir_all(trail.directory.path()).unwrap();
+                    fs::create_dir(trail.directory.path()).unwrap();
+                    continue;
+                }
+                let failure = exported.unwrap_err();
+                assert_eq!(failure.exit(), Exit::Integrity, "{column} = {value}, {filter}: {failure}");
+                let said = format!("position 5 was altered: its column {name} is not what its bytes say");
+                assert_eq!(failure.to_string(), said, "{column} = {value}, {filter}");
+                assert_eq!(fs::read_dir(trail.directory.path()).unwrap().count(), 0, "no file appears");
+            }
+        }
+        let live = live::verify(&trail.world.store, &trail.world.pool, None).await.unwrap();
+        assert_eq!(live.findings.iter().map(|finding| finding.position).collect::<Vec<_>>(), [5], "{column} = {value}: {live}");
+        trail
+            .world
+            .execute(&format!(
+                "UPDATE contrail.audit SET {column} = (SELECT {column} FROM public.kept WHERE position = 5) WHERE position = 5"
+            ))
+            .await;
+    }
+    // A column that a row must have, of a table that somebody has changed as well.
+    trail.world.execute("ALTER TABLE contrail.audit ALTER event_type DROP NOT NULL").await;
+    trail.world.execute("UPDATE contrail.audit SET event_type = NULL WHERE position = 6").await;
+    let failure = trail.export_by(&trail.world.signer, of_another).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Integrity, "{failure}");
+    assert!(failure.to_string().starts_with("position 6 was altered"), "{failure}");
+}
+
+/// What the table decides and what the bytes decide is the same, to the last digit of a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_between_two_microseconds_bound_an_export() {
+    let trail = Trail::new(3).await;
+    let at = |nanoseconds: i128| Some(OffsetDateTime::from_unix_timestamp_nanos(1_790_000_001_000_000_000 + nanoseconds).unwrap());
+    for (nanoseconds, events) in [(-1_000, 20), (-1, 20), (0, 20), (1, 10), (499, 10), (500, 10), (1_000, 10)] {
+        let after = Filter { after: at(nanoseconds), ..Filter::default() };
+        let before = Filter { before: at(nanoseconds), ..Filter::default() };
+        for (filter, events) in [(after, events), (before, 30 - events)] {
+            assert_eq!(trail.export_by(&trail.world.signer, filter.clone()).await.unwrap().events, events, "{filter}");
+            assert!(trail.verify().verified, "{filter}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_is_not_what_the_bytes_say_is_named() {
     let trail = Trail::new(2).await;
-    trail.world.execute("UPDATE contrail.audit SET actor = 'operator:o-1' WHERE position = 5").await;
-    for (format, name) in &FORMATS[1..] {
-        let file = trail.directory.path().join(format!("audit.{name}"));
-        let request = Request { format: *format, ..Request::all(Destination::File(file.clone())) };
-        export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
-        let finding = verify(&file, &trail.world.signer).finding.expect("a column was changed");
-        assert_eq!((finding.fault, finding.line), (Fault::Altered, Some(5)), "{name}");
-        assert_eq!(finding.detail, "the column actor is not what the event's bytes say", "{name}");
-    }
+    let request = Request { format: Format::Csv, ..Request::all(Destination::File(trail.file())) };
+    export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+    changed(&trail.file(), |lines| lines[5] = lines[5].replacen("customer:c-42", "customer:c-43", 1));
+    let finding = trail.verify().finding.expect("a column was changed");
+    assert_eq!((finding.fault, finding.line), (Fault::Altered, Some(5)));
+    assert_eq!(finding.detail, "the column actor is not what the event's bytes say");
 }
 
 /// What a stranger thinks of the file, who has Python and nothing of ours.

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgExecutor;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::trail::Columns;
+use crate::audit::row::{Attributes, TrailRow};
 
 /// What an event has to be to be exported. What is `None` excludes nothing. Serialized, it is signed with a partial export: a field that
 /// is added, or means something else, needs another version of that.
@@ -45,8 +46,34 @@ pub struct Filter {
 impl Filter {
     /// Whether it may leave out an event before its last position, so that the file alone does not have the root that was signed.
     pub fn is_partial(&self) -> bool {
+        self.from_position.is_some_and(|position| position > 1) || self.asks_for_attributes()
+    }
+
+    /// Whether it asks for anything but positions.
+    pub(super) fn asks_for_attributes(&self) -> bool {
         let Self { from_position, to_position, .. } = *self;
-        from_position.is_some_and(|position| position > 1) || *self != Self { from_position, to_position, ..Self::default() }
+        *self != Self { from_position, to_position, ..Self::default() }
+    }
+
+    /// Whether it wants the event: the same as [`statement`](Self::statement), but told from a row that may have been checked, and not by
+    /// the database. A row without attributes is wanted by those who ask for positions only.
+    pub(super) fn wants(&self, row: &TrailRow) -> bool {
+        let is_within =
+            self.from_position.is_none_or(|from| row.position >= from) && self.to_position.is_none_or(|to| row.position <= to);
+        let has = |attributes: &Attributes| {
+            self.after.is_none_or(|after| attributes.time >= to_the_microsecond(after))
+                && self.before.is_none_or(|before| attributes.time < to_the_microsecond(before))
+                && [
+                    (&self.aggregate_type, Some(&attributes.aggregate_type)),
+                    (&self.aggregate_id, Some(&attributes.aggregate_id)),
+                    (&self.event_type, Some(&attributes.event_type)),
+                    (&self.actor, attributes.actor.as_ref()),
+                    (&self.correlation_id, Some(&attributes.correlation_id)),
+                ]
+                .into_iter()
+                .all(|(wanted, found)| wanted.is_none() || wanted.as_ref() == found)
+        };
+        is_within && (!self.asks_for_attributes() || row.attributes.as_ref().is_some_and(has))
     }
 
     /// The statement that gives these columns of the events that are wanted after `after` and up to `to`, in the order of the log. COPY
@@ -60,7 +87,7 @@ impl Filter {
     ) -> Result<String, sqlx::Error> {
         let from = self.from_position.unwrap_or_default().saturating_sub(1).max(after);
         let mut format = format!("SELECT {} FROM contrail.audit WHERE position > {from} AND position <= {to}", columns.names());
-        let time = |time: OffsetDateTime| time.format(&Rfc3339).ok();
+        let time = |time: OffsetDateTime| to_the_microsecond(time).format(&Rfc3339).ok();
         let conditions = [
             ("time >= %L::timestamptz", self.after.and_then(time)),
             ("time < %L::timestamptz", self.before.and_then(time)),
@@ -81,6 +108,12 @@ impl Filter {
         format.push_str(" ORDER BY position");
         sqlx::query_scalar("SELECT format($1, VARIADIC $2::text[])").bind(format).bind(values).fetch_one(executor).await
     }
+}
+
+/// The first time of whole microseconds, as the table has them, that is not before `time`.
+fn to_the_microsecond(time: OffsetDateTime) -> OffsetDateTime {
+    let beyond = time.nanosecond() % 1_000;
+    if beyond == 0 { time } else { time.saturating_add(Duration::nanoseconds(1_000 - i64::from(beyond))) }
 }
 
 impl fmt::Display for Filter {

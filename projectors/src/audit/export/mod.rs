@@ -112,7 +112,9 @@ pub fn proof_path(file: &Path) -> PathBuf {
 /// Exports what `request` asks for, of the trail up to its last position or to wherever the trail is. Takes a bounded amount of memory
 /// (and for a partial export 32 bytes for each 128 events of the trail), however long the trail is.
 ///
-/// Fails with [`Failure::Integrity`] if the table is not what was recorded: then nothing is signed and no file appears.
+/// Fails with [`Failure::Integrity`] if the table is not what was recorded; or if a column is not what the event's bytes say, where the
+/// format has columns, or the filter asks for one: then of any event, also of those that it leaves out. Then nothing is signed and no
+/// file appears.
 pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result<Exported, Failure> {
     let expected = Recorded::of(pool, request.filter.to_position).await?;
     let (file, beside) = match &request.destination {
@@ -173,13 +175,13 @@ fn cannot_write(path: Option<&Path>) -> impl FnOnce(io::Error) -> Failure {
 /// Writes every event, and checks on the way everything that was recorded about them. Returns the head of their tree.
 async fn copy_whole(pool: &PgPool, expected: &Recorded, sink: &mut Sink) -> Result<Checkpoint, Failure> {
     let progress = Progress::new("exporting", expected.size);
-    let columns = Columns::wanted_by(sink);
+    let everything = Filter::default();
+    let columns = Columns::needed_by(&everything, sink);
     let mut tree = Frontier::new();
     let take = async |row: TrailRow| {
         expected.append(&mut tree, row.position, checked(&row)?)?;
         write(sink, row)
     };
-    let everything = Filter::default();
     trail::read(pool, &everything, columns, expected.size, take, |position| progress.at(position)).await?;
     expected.head(&tree)
 }
@@ -192,21 +194,11 @@ async fn copy_part(
     sink: &mut Sink,
     mut proofs: Option<&mut impl Write>,
 ) -> Result<(Checkpoint, Part), Failure> {
-    let progress = Progress::new("reading the tree", expected.size);
-    let (mut tree, mut tiles) = (Frontier::new(), Tiles::default());
-    let take = async |row: TrailRow| {
-        let leaf = trail::hash(row.position, &row.leaf_hash)?;
-        tiles.append(leaf);
-        expected.append(&mut tree, row.position, leaf)
-    };
-    trail::read_leaves(pool, expected.size, take, |position| progress.at(position)).await?;
-    let head = expected.head(&tree)?;
-    drop(progress);
-
+    let Read { head, tiles, part } = read(pool, filter, expected).await?;
     let progress = Progress::new("exporting", expected.size);
     let mut exported = Frontier::new();
     let mut at_tile = None;
-    let columns = Columns::wanted_by(sink);
+    let columns = Columns::needed_by(filter, sink);
     let take = async |row: TrailRow| {
         let leaf = checked(&row)?;
         if let Some(proofs) = &mut proofs {
@@ -230,15 +222,48 @@ async fn copy_part(
         write(sink, row)
     };
     trail::read(pool, filter, columns, expected.size, take, |position| progress.at(position)).await?;
-    Ok((head, Part::of(&exported, filter.clone())))
+    // Which events came now was decided by columns that may have been changed since.
+    if !part.is_of(&exported) {
+        return Err(Failure::Integrity("the events that are wanted are not those that were when the export began".to_owned()));
+    }
+    Ok((head, part))
 }
 
-/// The row's leaf, if its bytes have it.
+/// The trail, read once before its parts can be proven.
+struct Read {
+    head: Checkpoint,
+    tiles: Tiles,
+    part: Part,
+}
+
+/// Reads the tree, and by every event's bytes what part of it `filter` wants: a row that says otherwise would be left out unseen.
+async fn read(pool: &PgPool, filter: &Filter, expected: &Recorded) -> Result<Read, Failure> {
+    let progress = Progress::new("reading the tree", expected.size);
+    let (mut tree, mut tiles, mut wanted) = (Frontier::new(), Tiles::default(), Frontier::new());
+    // Which event is at which position is told by the tree.
+    let columns = if filter.asks_for_attributes() { Columns::All } else { Columns::Leaves };
+    let take = async |row: TrailRow| {
+        let leaf = if columns == Columns::All { checked(&row)? } else { trail::hash(row.position, &row.leaf_hash)? };
+        if filter.wants(&row) {
+            wanted.append(leaf);
+        }
+        tiles.append(leaf);
+        expected.append(&mut tree, row.position, leaf)
+    };
+    trail::read(pool, &Filter::default(), columns, expected.size, take, |position| progress.at(position)).await?;
+    Ok(Read { head: expected.head(&tree)?, tiles, part: Part::of(&wanted, filter.clone()) })
+}
+
+/// The row's leaf, if its bytes have it and its columns are what they say.
 fn checked(row: &TrailRow) -> Result<Hash, Failure> {
     let leaf = leaf_hash(&row.bytes);
     if leaf != *row.leaf_hash {
         let position = row.position;
         return Err(Failure::Integrity(format!("position {position} was altered: its bytes do not have the recorded leaf hash")));
+    }
+    if let Some(column) = row.contradicting_attribute() {
+        let position = row.position;
+        return Err(Failure::Integrity(format!("position {position} was altered: its column {column} is not what its bytes say")));
     }
     Ok(leaf)
 }

@@ -31,8 +31,9 @@ pub(super) enum Columns {
 }
 
 impl Columns {
-    pub(super) fn wanted_by(sink: &Sink) -> Self {
-        if sink.is_in_lines() { Self::Bytes } else { Self::All }
+    /// Those that decide what is in an export, and what it says; only these can be wrong without the tree showing it.
+    pub(super) fn needed_by(filter: &Filter, sink: &Sink) -> Self {
+        if sink.is_in_lines() && !filter.asks_for_attributes() { Self::Bytes } else { Self::All }
     }
 
     pub(super) const fn names(self) -> &'static str {
@@ -64,7 +65,7 @@ pub(super) async fn read(
         let statement = filter.statement(&mut connection, columns, after, page_end).await.map_err(Failure::postgres(DOING))?;
         let mut rows = CopyOut::start(&mut connection, &statement).await.map_err(Failure::postgres(DOING))?;
         while let Some(row) = rows.next().await.map_err(Failure::postgres(DOING))? {
-            take(decode(row, columns).map_err(Failure::postgres(DOING))?).await?;
+            take(decode(row, columns)?).await?;
         }
         after = page_end;
         passed(after);
@@ -85,11 +86,12 @@ pub(in crate::audit) async fn read_leaves(
 }
 
 /// All columns of the events after `after`, up to `to`.
-pub(in crate::audit) async fn page(connection: &mut PgConnection, after: u64, to: u64) -> Result<Vec<TrailRow>, sqlx::Error> {
-    let statement = Filter::default().statement(&mut *connection, Columns::All, after, to).await?;
-    let mut copied = CopyOut::start(connection, &statement).await?;
+pub(in crate::audit) async fn page(connection: &mut PgConnection, after: u64, to: u64) -> Result<Vec<TrailRow>, Failure> {
+    let statement =
+        Filter::default().statement(&mut *connection, Columns::All, after, to).await.map_err(Failure::postgres(DOING))?;
+    let mut copied = CopyOut::start(connection, &statement).await.map_err(Failure::postgres(DOING))?;
     let mut rows = Vec::new();
-    while let Some(row) = copied.next().await? {
+    while let Some(row) = copied.next().await.map_err(Failure::postgres(DOING))? {
         rows.push(decode(row, Columns::All)?);
     }
     Ok(rows)
@@ -112,8 +114,15 @@ pub(in crate::audit) fn hash(position: u64, leaf: &[u8]) -> Result<Hash, Failure
     leaf.try_into().map_err(|_| Failure::Integrity(format!("position {position} was altered: its leaf hash is none")))
 }
 
-fn decode(mut row: CopiedRow, columns: Columns) -> Result<TrailRow, sqlx::Error> {
-    let (position, leaf_hash) = (row.bigint()?.unsigned_abs(), row.bytes()?);
+fn decode(mut row: CopiedRow, columns: Columns) -> Result<TrailRow, Failure> {
+    let position = row.bigint().map_err(Failure::postgres(DOING))?.unsigned_abs();
+    // The row came whole, so that what cannot be read is its own.
+    rest_of(row, position, columns).map_err(|error| Failure::Integrity(format!("position {position} was altered: {error}")))
+}
+
+/// The row of which the position is read.
+fn rest_of(mut row: CopiedRow, position: u64, columns: Columns) -> Result<TrailRow, sqlx::Error> {
+    let leaf_hash = row.bytes()?;
     let bytes = if columns == Columns::Leaves { Bytes::new() } else { row.bytes()? };
     if columns != Columns::All {
         return Ok(TrailRow { position, leaf_hash, bytes, attributes: None });
