@@ -4,8 +4,14 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
 use parquet::{
-    file::reader::{FileReader, SerializedFileReader},
+    data_type::ByteArray,
+    file::{
+        metadata::{ColumnChunkMetaDataBuilder, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter, SortingColumn},
+        reader::{FileReader, SerializedFileReader},
+        statistics::Statistics,
+    },
     record::Field,
 };
 use projectors::{
@@ -615,6 +621,124 @@ async fn a_column_that_is_not_what_the_bytes_say_is_named() {
     let finding = trail.verify().finding.expect("a column was changed");
     assert_eq!((finding.fault, finding.line), (Fault::Altered, Some(5)));
     assert_eq!(finding.detail, "the column actor is not what the event's bytes say");
+}
+
+/// A Parquet file of the same rows with another footer.
+fn with_footer(original: &[u8], change: impl FnOnce(ParquetMetaData) -> ParquetMetaData) -> Vec<u8> {
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&Bytes::copy_from_slice(original)).unwrap();
+    let mut file = original[..footer_at(original)].to_vec();
+    let mut footer = Vec::new();
+    ParquetMetaDataWriter::new(&mut footer, &change(metadata)).finish().unwrap();
+    file.extend(footer);
+    file
+}
+
+fn footer_at(file: &[u8]) -> usize {
+    let length = file[file.len() - 8..][..4].try_into().unwrap();
+    file.len() - 8 - u32::from_le_bytes(length) as usize
+}
+
+/// Says something else of a column.
+fn with_column(original: &[u8], name: &str, change: impl Fn(ColumnChunkMetaDataBuilder) -> ColumnChunkMetaDataBuilder) -> Vec<u8> {
+    with_footer(original, |metadata| {
+        let mut metadata = metadata.into_builder();
+        let groups = metadata.take_row_groups().into_iter().map(|group| {
+            let mut group = group.into_builder();
+            let columns = group.take_columns().into_iter().map(|column| {
+                if column.column_path().string() == name { change(column.into_builder()).build().unwrap() } else { column }
+            });
+            let columns = columns.collect();
+            group.set_column_metadata(columns).build().unwrap()
+        });
+        let groups = groups.collect();
+        metadata.set_row_groups(groups).build()
+    })
+}
+
+/// A footer with something in it that the library neither shows nor writes: notes of a column.
+fn with_notes_of_a_column(original: &[u8]) -> Vec<u8> {
+    let at = footer_at(original);
+    let (rows, footer) = (&original[..at], &original[at..original.len() - 8]);
+    let name = b"\x18\x05actor";
+    let path = footer.windows(name.len()).rposition(|window| window == name).unwrap();
+    // The fields 4 to 7 are numbers; then comes field 9, of which the header counts from the one before.
+    let mut end = path + name.len();
+    for _ in 4..=7 {
+        end += 1;
+        while footer[end] & 0x80 != 0 {
+            end += 1;
+        }
+        end += 1;
+    }
+    assert_eq!(footer[end], 0x26);
+    let notes = b"\x19\x1c\x18\x01k\x18\x01v\x00\x16";
+    let changed = [&footer[..end], notes, &footer[end + 1..]].concat();
+    let length = u32::try_from(changed.len()).unwrap().to_le_bytes();
+    [rows, &changed, &length, b"PAR1"].concat()
+}
+
+/// What a footer says of a column, instead of what it said.
+type Lie = Box<dyn Fn(ColumnChunkMetaDataBuilder) -> ColumnChunkMetaDataBuilder>;
+
+/// Readers leave rows out by what a footer says of them, whatever the rows are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parquet_footer_says_nothing_that_an_export_does_not_say() {
+    let trail = Trail::new(2).await;
+    let request = Request { format: Format::Parquet, ..Request::all(Destination::File(trail.file())) };
+    export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+    let original = fs::read(trail.file()).unwrap();
+    let is_verified = |file: Vec<u8>| {
+        fs::write(trail.file(), file).unwrap();
+        let reader = SerializedFileReader::new(fs::File::open(trail.file()).unwrap()).unwrap();
+        assert_eq!(reader.get_row_iter(None).unwrap().count(), 20, "the library reads it");
+        let verdict = trail.verify();
+        assert!(verdict.verified || verdict.finding.as_ref().is_some_and(|finding| finding.fault == Fault::Altered), "{verdict}");
+        verdict.verified
+    };
+    assert!(is_verified(with_footer(&original, |metadata| metadata)), "the same footer");
+    assert!(is_verified(with_column(&original, "actor", |column| column)), "the same column");
+    let text = |text: &str| Some(ByteArray::from(text.as_bytes().to_vec()));
+    let least_time = |nulls| {
+        let time = 1_790_000_000_000_000;
+        Statistics::int64(Some(time), Some(time + 1_000_000), None, nulls, false)
+    };
+    assert!(is_verified(with_column(&original, "time", |column| column.set_statistics(least_time(Some(0))))), "true statistics");
+    let lies: [(&str, &str, Lie); 13] = [
+        ("nulls", "time", Box::new(move |column| column.set_statistics(least_time(Some(20))))),
+        ("another least", "time", Box::new(|column| column.set_statistics(Statistics::int64(Some(1), Some(2), None, None, false)))),
+        ("no statistics", "time", Box::new(ColumnChunkMetaDataBuilder::clear_statistics)),
+        (
+            "statistics",
+            "actor",
+            Box::new(move |column| column.set_statistics(Statistics::byte_array(text("a"), text("b"), None, Some(0), false))),
+        ),
+        ("nulls", "actor", Box::new(|column| column.set_statistics(Statistics::byte_array(None, None, None, Some(20), false)))),
+        ("distinct", "version", Box::new(|column| column.set_statistics(Statistics::int64(None, None, Some(1), None, false)))),
+        ("a bloom filter", "aggregate_id", Box::new(|column| column.set_bloom_filter_offset(Some(4)))),
+        ("its length", "aggregate_id", Box::new(|column| column.set_bloom_filter_length(Some(4)))),
+        ("a column index", "type", Box::new(|column| column.set_column_index_offset(Some(4)).set_column_index_length(Some(9)))),
+        ("an offset index", "type", Box::new(|column| column.set_offset_index_offset(Some(4)).set_offset_index_length(Some(9)))),
+        ("a path", "bytes", Box::new(|column| column.set_file_path("/dev/null".to_owned()))),
+        ("sizes", "bytes", Box::new(|column| column.set_unencoded_byte_array_data_bytes(Some(0)))),
+        ("an index page", "bytes", Box::new(|column| column.set_index_page_offset(Some(4)))),
+    ];
+    for (lie, column, change) in lies {
+        assert!(!is_verified(with_column(&original, column, change)), "{lie} of {column}");
+    }
+    assert!(!is_verified(with_notes_of_a_column(&original)), "notes of a column");
+    for sorting in [None, Some(vec![SortingColumn { column_idx: 6, descending: true, nulls_first: false }])] {
+        let sorted = with_footer(&original, |metadata| {
+            let mut metadata = metadata.into_builder();
+            let groups = metadata.take_row_groups().into_iter();
+            let groups = groups.map(|group| group.into_builder().set_sorting_columns(sorting.clone()).build().unwrap()).collect();
+            metadata.set_row_groups(groups).build()
+        });
+        assert!(!is_verified(sorted), "sorted by {sorting:?}");
+    }
+    let name = b"\x18\x05actor";
+    let path = original.windows(name.len()).rposition(|window| window == name).unwrap();
+    let renamed = [&original[..path], b"\x18\x05owner", &original[path + name.len()..]].concat();
+    assert!(!is_verified(renamed), "another name in the group");
 }
 
 /// What a stranger thinks of the file, who has Python and nothing of ours.

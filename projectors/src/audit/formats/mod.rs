@@ -6,6 +6,8 @@
 mod csv;
 mod parquet;
 
+mod footer;
+
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Read, Write},

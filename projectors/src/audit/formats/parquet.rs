@@ -34,7 +34,7 @@ use parquet::{
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{COLUMNS, Out, Record, Unread, contradicts};
+use super::{COLUMNS, Out, Record, Unread, contradicts, footer};
 use crate::audit::row::{Attributes, TrailRow};
 
 /// How every file begins, and ends.
@@ -80,7 +80,7 @@ fn properties() -> Result<WriterProperties, ParquetError> {
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
         .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
-        .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]));
+        .set_sorting_columns(Some(sorting()));
     for column in COUNTING {
         properties = properties
             .set_column_dictionary_enabled(ColumnPath::from(column), false)
@@ -91,6 +91,11 @@ fn properties() -> Result<WriterProperties, ParquetError> {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
     }
     Ok(properties.build())
+}
+
+/// By the position.
+fn sorting() -> Vec<SortingColumn> {
+    vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]
 }
 
 /// Writes a file.
@@ -234,6 +239,26 @@ pub(super) struct Reader {
     rows: i64,
 }
 
+/// The footer's bytes. What follows on them is their length, and how the file began.
+fn footer_of(file: &mut File) -> Result<Vec<u8>, Unread> {
+    const END_BYTES: u64 = 8;
+    let length = file.metadata()?.len();
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(length.saturating_sub(END_BYTES)))?;
+    file.read_to_end(&mut end)?;
+    let Some((footer_bytes, BEGINNING)) = end.split_first_chunk::<4>() else {
+        return Err(Unread::Cut("it does not end as a Parquet file does".to_owned()));
+    };
+    let footer_bytes = u64::from(u32::from_le_bytes(*footer_bytes));
+    let Some(start) = length.checked_sub(END_BYTES + footer_bytes) else {
+        return Err(Unread::Damaged("its footer is longer than the file".to_owned()));
+    };
+    let mut footer = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.take(footer_bytes).read_to_end(&mut footer)?;
+    Ok(footer)
+}
+
 /// A group that is being read.
 struct OpenGroup {
     columns: Vec<ColumnReader>,
@@ -247,12 +272,7 @@ struct OpenGroup {
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, Unread> {
         let mut file = File::open(path)?;
-        let mut ending = Vec::new();
-        file.seek(SeekFrom::Start(file.metadata()?.len().saturating_sub(BEGINNING.len() as u64)))?;
-        file.read_to_end(&mut ending)?;
-        if ending != BEGINNING {
-            return Err(Unread::Cut("it does not end as a Parquet file does".to_owned()));
-        }
+        footer::check(&footer_of(&mut file)?, &COUNTING).map_err(Unread::Damaged)?;
         let file = unless_it_panics(|| SerializedFileReader::new(file).map_err(unread))?;
         let metadata = file.metadata().file_metadata();
         // Some readers take from here what the columns are.
@@ -261,6 +281,10 @@ impl Reader {
         }
         if metadata.schema() != &*schema().map_err(unread)? {
             return Err(Unread::Damaged("the columns are not those of an export".to_owned()));
+        }
+        let sorting = Some(sorting());
+        if file.metadata().row_groups().iter().any(|group| group.sorting_columns() != sorting.as_ref()) {
+            return Err(Unread::Damaged("it claims another order of the rows than an export has".to_owned()));
         }
         Ok(Self { file, next_group: 0, group: None, batch: Vec::new().into_iter(), row: None, rows: 0 })
     }
