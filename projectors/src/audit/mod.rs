@@ -19,4 +19,5 @@ pub mod live;
 
 mod diagnosis;
 mod part;
+mod reorder;
 pub mod verify;

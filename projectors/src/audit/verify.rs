@@ -24,7 +24,7 @@ pub enum Fault {
     WronglySigned,
     /// The file has fewer lines than were signed, or one of them was replaced by a copy of another.
     Missing,
-    /// The file ends too early: in the middle of a line, or, as it seems, before the last ones.
+    /// The file ends too early for certain: in the middle of a line, or before the last ones of which there are proofs.
     Truncated,
     /// The file has more lines than were signed.
     Extra,

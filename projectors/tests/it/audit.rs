@@ -149,7 +149,7 @@ async fn each_kind_of_tampering_is_told_apart() {
     assert_eq!(renumbered.0, Fault::Altered);
 
     let cut = trail.tampered(|lines| drop(lines.pop())).await;
-    assert_eq!(cut, (Fault::Truncated, Some(last)));
+    assert_eq!(cut, (Fault::Missing, Some(last)), "nothing shows a hole");
     let holed = trail.tampered(|lines| drop(lines.remove(3))).await;
     assert_eq!(holed, (Fault::Missing, Some(4)), "the order's second event follows on nothing");
     let replaced = trail.tampered(|lines| lines[20] = lines[19].clone()).await;
@@ -166,6 +166,62 @@ async fn each_kind_of_tampering_is_told_apart() {
     assert_eq!(appended, (Fault::Extra, Some(last + 1)));
     let inserted = trail.tampered(|lines| lines.insert(0, lines[0].clone())).await;
     assert_eq!(inserted.0, Fault::Extra);
+}
+
+/// In a log whose times go back and forth, and that has lines which are no events.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_times_tell_nothing_the_signed_root_and_the_versions_tell_what_was_done() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut teller = world.teller();
+    teller.tell(2).await;
+    let earlier = r#"{"specversion":"1.0","id":"01a1fdc6-d75d-7901-859c-3e96ce0f2d2f","type":"strange","source":"/x","subject":"x","time":"1969-12-31T23:59:59Z","datacontenttype":"application/json","aggregatetype":"strange","sequence":"1","correlationid":"c","data":{}}"#;
+    world.poison("events.strange.x", earlier).await;
+    world.poison("events.strange.x", "no event").await;
+    let end = teller.tell(2).await;
+    world.reach(&[ProjectionName::Audit], end).await;
+    running.stop().await;
+    let trail = Trail { world, directory: tempfile::tempdir().unwrap(), end };
+    assert_eq!(end, 42);
+
+    // Lines are counted from 0 here; of each ten the first three are stock's, then come five of the order.
+    for at in [0, 3, 4, 8, 9, 20, 21, 25, 40] {
+        assert_eq!(trail.tampered(|lines| lines.swap(at, at + 1)).await, (Fault::Reordered, Some(at as u64 + 1)), "{at}");
+    }
+    assert_eq!(trail.tampered(|lines| lines.swap(4, 6)).await, (Fault::Reordered, Some(5)));
+    assert_eq!(
+        trail.tampered(|lines| lines[3..7].rotate_left(1)).await,
+        (Fault::Reordered, Some(4)),
+        "the order's first as its fourth"
+    );
+    assert_eq!(trail.tampered(|lines| lines.swap(4, 33)).await, (Fault::Reordered, Some(5)), "of two orders");
+
+    assert_eq!(trail.tampered(|lines| drop(lines.remove(4))).await, (Fault::Missing, Some(5)));
+    let last = trail.tampered(|lines| drop(lines.remove(9))).await;
+    assert_eq!(last, (Fault::Missing, Some(42)), "a notification's only event, of which no line tells that it is gone");
+    assert_eq!(trail.tampered(|lines| lines[11] = lines[11].replace("SKU-1", "SKU-2")).await, (Fault::Altered, Some(12)));
+    assert_eq!(trail.tampered(|lines| lines[9] = lines[9].replace("email", "post")).await.0, Fault::Altered);
+    assert_eq!(trail.tampered(|lines| lines[4] = "{}".to_owned()).await, (Fault::Altered, Some(5)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_csv_tell_by_their_positions_what_was_done() {
+    let trail = Trail::new(2).await;
+    let request = Request { format: Format::Csv, ..Request::all(Destination::File(trail.file())) };
+    let tampered = async |tamper: &dyn Fn(&mut Vec<String>)| {
+        export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+        changed(&trail.file(), tamper);
+        let finding = trail.verify().finding.expect("it was tampered with");
+        (finding.fault, finding.line)
+    };
+    // The first line is the header.
+    assert_eq!(tampered(&|lines| lines.swap(9, 10)).await, (Fault::Reordered, Some(9)));
+    assert_eq!(tampered(&|lines| lines.swap(2, 19)).await, (Fault::Reordered, Some(2)));
+    assert_eq!(tampered(&|lines| lines[1..].reverse()).await, (Fault::Reordered, Some(1)));
+    assert_eq!(tampered(&|lines| drop(lines.remove(10))).await, (Fault::Missing, Some(10)), "a notification's only event");
+    assert_eq!(tampered(&|lines| drop(lines.drain(15..))).await, (Fault::Missing, Some(15)));
+    let post = |lines: &mut Vec<String>| lines[10] = lines[10].replace("email", "post");
+    assert_eq!(tampered(&post).await, (Fault::Altered, Some(10)));
 }
 
 /// Exports that leave events out, each with how many of 30 orders' events it has.
@@ -513,8 +569,10 @@ async fn a_file_that_was_cut_anywhere_is_told_to_be_truncated() {
             let fault = verdict.finding.as_ref().map(|finding| finding.fault);
             // Of a CSV file without its header nobody can tell what it was.
             let is_headless = format == Format::Csv && !original[..length].contains(&b'\n');
+            // Where a line ends nothing shows that others followed.
+            let is_between = format != Format::Parquet && filter == all() && original[length - 1] == b'\n';
             assert!(
-                fault == Some(Fault::Truncated) || is_headless && fault.is_some(),
+                fault == Some(if is_between { Fault::Missing } else { Fault::Truncated }) || is_headless && fault.is_some(),
                 "{length} bytes of {name}, {filter:?}: {verdict}"
             );
         }
