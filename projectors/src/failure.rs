@@ -60,6 +60,11 @@ impl Failure {
         Self::Settings(SettingsError { mistakes: vec![format!("{argument}: {}", chain(error))] })
     }
 
+    /// An argument asks for what is not done.
+    pub(crate) fn refused(argument: &str, why: &str) -> Self {
+        Self::Settings(SettingsError { mistakes: vec![format!("{argument}: {why}")] })
+    }
+
     /// For `map_err`: a failure while `doing` that nobody branches on.
     pub(crate) fn other<E: Into<Cause>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
         |cause| Self::Other { doing: doing.into(), cause: cause.into() }

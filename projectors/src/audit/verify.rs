@@ -135,8 +135,11 @@ impl fmt::Display for Verdict {
 /// its proof in `proofs`, or else in the file of proofs beside it. If not, the file must have every event that was signed; only with
 /// `proofs` it may be less, and then each of its lines must be one of them, as its proof shows.
 ///
-/// A file that is not what was signed is a [`Verdict`], not an error; an error is a file that cannot be read.
+/// A file that is not what was signed is a [`Verdict`], not an error; an error is a file that cannot be read. What is no regular file, such
+/// as a pipe, is refused as a usage error before anything is judged, since files are read more than once.
 pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &VerifierKey) -> Result<Verdict, Failure> {
+    can_be_read_again("FILE", file)?;
+    proofs.map_or(Ok(()), |proofs| can_be_read_again("--proof", proofs))?;
     let note = std::fs::read(checkpoint).map_err(unreadable(checkpoint))?;
     // Opened before the signature is judged, so that a missing file is told as such.
     let records = Records::open(file).map_err(unreadable(file))?;
@@ -159,15 +162,29 @@ pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &Verif
             let (lines, finding) = compare(records, file, &head).map_err(unreadable(file))?;
             (lines, finding.map(|finding| if beside.exists() { finding.despite_proofs() } else { finding }))
         }
-        Some(proofs) => part::compare(records, file, proofs, &head, part.as_ref()).map_err(|failure| match failure {
-            Failure::NotFound(detail) => {
-                Failure::NotFound(format!("{detail}: it has the proofs of the lines of {}", file.display()))
-            }
-            failure => failure,
-        })?,
+        Some(proofs) => {
+            can_be_read_again("--proof", proofs).map_err(|failure| match failure {
+                Failure::NotFound(detail) => {
+                    Failure::NotFound(format!("{detail}: it has the proofs of the lines of {}", file.display()))
+                }
+                failure => failure,
+            })?;
+            part::compare(records, file, proofs, &head, part.as_ref())?
+        }
     };
     let (size, root) = (Some(head.size), Some(BASE64.encode(head.root)));
     Ok(Verdict { verified: finding.is_none(), partial: proofs.is_some(), part, size, root, lines, finding })
+}
+
+fn can_be_read_again(argument: &str, path: &Path) -> Result<(), Failure> {
+    if std::fs::metadata(path).map_err(unreadable(path))?.is_file() {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Failure::refused(
+        argument,
+        &format!("{path} is not a regular file, which is read more than once: write it to one, and verify that"),
+    ))
 }
 
 pub(super) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Failure {

@@ -8,6 +8,7 @@ use std::{
     thread,
 };
 
+use projectors::audit::{checkpoint::Checkpoint, key::Signer, merkle::Frontier};
 use read_store::projections::ProjectionName;
 use serde_json::Value;
 
@@ -216,6 +217,36 @@ async fn from_nothing_to_a_verified_trail() {
     assert_eq!(output(projectors(&["audit", "verify", "/nonexistent", "--key", vkey_file.to_str().unwrap()])).0, 3);
     assert_eq!(output(projectors(&["audit", "verify", file, "--key", "a+b+c"])).0, 2);
     assert_eq!(service.stop(), 0);
+}
+
+/// A pipe is gone once it is read, and would look tampered with when it is read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_regular_file_is_not_judged() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, link) = (directory.path().join("trail.jsonl"), directory.path().join("link.jsonl"));
+    let checkpoint = directory.path().join("trail.jsonl.checkpoint");
+    let signer = Signer::from_seed(&[7; 32]);
+    std::fs::write(&file, "").unwrap();
+    std::fs::write(&checkpoint, Checkpoint::of(&Frontier::new()).sign(&signer)).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let verify = |file: &str, more: &[&str]| {
+        let vkey = signer.verifier_key().to_string();
+        let arguments = ["audit", "verify", file, "--key", &vkey, "--checkpoint", checkpoint.to_str().unwrap()];
+        let mut command = projectors(&[&arguments, more].concat());
+        command.stdin(Stdio::piped());
+        output(command)
+    };
+    for file in [&file, &link] {
+        assert_eq!(verify(file.to_str().unwrap(), &[]).0, 0);
+    }
+    for (other, more) in [("/dev/stdin", vec![]), ("/dev/null", vec![]), (directory.path().to_str().unwrap(), vec![])]
+        .into_iter()
+        .chain([(file.to_str().unwrap(), vec!["--proof", "/dev/stdin"])])
+    {
+        let (code, stdout, stderr) = verify(other, &more);
+        assert_eq!((code, &*stdout), (2, ""), "{other} {more:?}: {stderr}");
+        assert!(stderr.contains("is not a regular file"), "{stderr}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
