@@ -298,7 +298,7 @@ pub(crate) struct ExportArgs {
     /// The shape of the file
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// The file to write, or - for standard output
+    /// The file to write, for its owner alone, or - for standard output
     #[arg(long)]
     out: PathBuf,
     /// Where to write the signed checkpoint; by default beside the file, as FILE.checkpoint

@@ -1,5 +1,6 @@
 use std::{
     fs,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
@@ -797,6 +798,56 @@ async fn a_parquet_footer_says_nothing_that_an_export_does_not_say() {
     let path = original.windows(name.len()).rposition(|window| window == name).unwrap();
     let renamed = [&original[..path], b"\x18\x05owner", &original[path + name.len()..]].concat();
     assert!(!is_verified(renamed), "another name in the group");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_replaces_nothing_but_files_and_is_its_owners_alone() {
+    let trail = Trail::new(1).await;
+    let at = |name: &str| trail.directory.path().join(name);
+    let export = async |filter: &Filter, out: PathBuf, checkpoint: Option<PathBuf>, proof: Option<PathBuf>| {
+        let request = Request { filter: filter.clone(), checkpoint, proof, ..Request::all(Destination::File(out)) };
+        export::export(&trail.world.pool, &trail.world.signer, &request).await
+    };
+    let whole = Filter::default();
+    let part = Filter { from_position: Some(2), ..Filter::default() };
+    fs::create_dir(at("folder")).unwrap();
+    fs::create_dir(at("taken.jsonl.proof")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    symlink(at("socket"), at("to-socket")).unwrap();
+    symlink(at("folder"), at("to-folder")).unwrap();
+    symlink("data/real.jsonl", at("to-nothing-yet")).unwrap();
+    fs::create_dir(at("data")).unwrap();
+    let before = fs::read_dir(trail.directory.path()).unwrap().count();
+    let same = Some(at("same"));
+    for (filter, out, checkpoint, proof) in [
+        (&whole, at("folder"), None, None),
+        (&whole, at("socket"), None, None),
+        (&whole, at("to-socket"), None, None),
+        (&whole, at("to-folder"), None, None),
+        (&whole, at("taken.jsonl"), None, None),
+        (&whole, PathBuf::from("/dev/null"), Some(at("checkpoint")), Some(at("proof"))),
+        (&part, at("out"), None, Some(at("socket"))),
+        (&whole, at("out"), Some(at("socket")), None),
+        (&whole, at("same"), same.clone(), None),
+        (&whole, at("out"), Some(at("out.proof")), None),
+        (&part, at("out"), same.clone(), same.clone()),
+        (&part, at("same"), None, Some(at("folder/../same"))),
+    ] {
+        let failure = export(filter, out.clone(), checkpoint, proof).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage, "{}: {failure}", out.display());
+    }
+    assert_eq!(fs::read_dir(trail.directory.path()).unwrap().count(), before, "nothing was written");
+    assert!(socket.local_addr().is_ok() && fs::symlink_metadata(at("socket")).is_ok());
+
+    for filter in [&part, &whole] {
+        export(filter, at("to-nothing-yet"), None, None).await.unwrap();
+        assert!(fs::symlink_metadata(at("to-nothing-yet")).unwrap().is_symlink(), "it still leads there");
+        let verdict = verify(&at("to-nothing-yet"), &trail.world.signer);
+        assert!(verdict.verified, "{verdict}");
+        for name in ["data/real.jsonl", "to-nothing-yet.checkpoint"] {
+            assert_eq!(fs::metadata(at(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+        }
+    }
 }
 
 /// What a stranger thinks of the file, who has Python and nothing of ours.

@@ -20,7 +20,10 @@ use sqlx::PgPool;
 
 pub use filter::Filter;
 
-use self::{file::PartialFile, trail::Columns};
+use self::{
+    file::{PartialFile, Target},
+    trail::Columns,
+};
 pub use super::formats::Format;
 use super::{
     checkpoint::{Checkpoint, Part},
@@ -64,7 +67,8 @@ impl Request {
 pub enum Destination {
     /// Standard output.
     Stdout,
-    /// A file, which appears only when it is complete; an older one is replaced.
+    /// A file, which appears only when it is complete; an older one is replaced. Only its owner may read it. A symlink stays one, and what
+    /// it leads to is written.
     File(PathBuf),
 }
 
@@ -116,25 +120,23 @@ pub fn proof_path(file: &Path) -> PathBuf {
 /// format has columns, or the filter asks for one: then of any event, also of those that it leaves out. Then nothing is signed and no
 /// file appears.
 pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result<Exported, Failure> {
+    let targets = Targets::of(request)?;
     let expected = Recorded::of(pool, request.filter.to_position).await?;
-    let (file, beside) = match &request.destination {
-        Destination::Stdout => (None, None),
-        Destination::File(path) => (Some(path.clone()), Some(path)),
-    };
-    let checkpoint = request.checkpoint.clone().or(beside.map(|path| checkpoint_path(path)));
-    let is_partial = request.filter.is_partial();
-    let proof = request.proof.clone().or(beside.map(|path| proof_path(path))).filter(|_| is_partial);
+    let Paths { file, checkpoint, proof } = Paths::of(request);
+    let (file, checkpoint) = (file.as_deref(), checkpoint.as_deref());
+    let written_proof = proof.as_deref().filter(|_| request.filter.is_partial());
 
-    let partial = file.as_deref().map(PartialFile::create).transpose().map_err(cannot_write(file.as_deref()))?;
+    let partial = targets.file.as_ref().map(PartialFile::create).transpose().map_err(cannot_write(file))?;
     let out: Box<dyn Write + Send> = match &partial {
-        Some(partial) => Box::new(partial.file.try_clone().map_err(cannot_write(file.as_deref()))?),
+        Some(partial) => Box::new(partial.file.try_clone().map_err(cannot_write(file))?),
         None => Box::new(io::stdout()),
     };
-    let mut sink = Sink::new(request.format, out).map_err(cannot_write(file.as_deref()))?;
-    let partial_proof = proof.as_deref().map(PartialFile::create).transpose().map_err(cannot_write(proof.as_deref()))?;
+    let mut sink = Sink::new(request.format, out).map_err(cannot_write(file))?;
+    let proof_target = targets.proof.as_ref().filter(|_| written_proof.is_some());
+    let partial_proof = proof_target.map(PartialFile::create).transpose().map_err(cannot_write(written_proof))?;
     let mut proofs = partial_proof.as_ref().map(|partial| BufWriter::with_capacity(BUFFER_BYTES, &partial.file));
 
-    let (head, note, events) = if is_partial {
+    let (head, note, events) = if request.filter.is_partial() {
         let (head, part) = copy_part(pool, &request.filter, &expected, &mut sink, proofs.as_mut()).await?;
         let note = head.sign_part(&part, signer);
         (head, note, part.lines)
@@ -144,27 +146,79 @@ pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result
         (head, note, events)
     };
 
-    sink.finish().map_err(cannot_write(file.as_deref()))?;
-    proofs.map_or(Ok(()), |mut proofs| proofs.flush()).map_err(cannot_write(proof.as_deref()))?;
+    sink.finish().map_err(cannot_write(file))?;
+    proofs.map_or(Ok(()), |mut proofs| proofs.flush()).map_err(cannot_write(written_proof))?;
     // The file last, so that what it needs is there when it is.
-    partial_proof.map_or(Ok(()), PartialFile::complete).map_err(cannot_write(proof.as_deref()))?;
-    if let Some(path) = &checkpoint {
+    partial_proof.map_or(Ok(()), PartialFile::complete).map_err(cannot_write(written_proof))?;
+    if let Some(target) = &targets.checkpoint {
         let write = || {
-            let partial = PartialFile::create(path)?;
+            let partial = PartialFile::create(target)?;
             (&partial.file).write_all(note.as_bytes())?;
             partial.complete()
         };
-        write().map_err(cannot_write(Some(path)))?;
+        write().map_err(cannot_write(checkpoint))?;
     }
-    if !is_partial && let Some(path) = beside {
+    if let (None, Some(proof)) = (written_proof, &proof) {
         // The proofs of an earlier, partial export of that name are not this one's.
-        match std::fs::remove_file(proof_path(path)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot_write(Some(path))(error)),
+        match std::fs::remove_file(proof) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot_write(Some(proof))(error)),
             _ => {}
         }
     }
-    partial.map_or(Ok(()), PartialFile::complete).map_err(cannot_write(file.as_deref()))?;
+    partial.map_or(Ok(()), PartialFile::complete).map_err(cannot_write(file))?;
+    let [file, checkpoint, proof] = [file, checkpoint, written_proof].map(|path| path.map(Path::to_owned));
     Ok(Exported { events, size: head.size, root: BASE64.encode(head.root), file, checkpoint, proof })
+}
+
+/// Where everything goes, as it was asked for or by default.
+struct Paths {
+    file: Option<PathBuf>,
+    checkpoint: Option<PathBuf>,
+    /// The proofs of a partial export; beside a whole one those of an earlier one that was partial.
+    proof: Option<PathBuf>,
+}
+
+impl Paths {
+    fn of(request: &Request) -> Self {
+        let file = match &request.destination {
+            Destination::Stdout => None,
+            Destination::File(path) => Some(path.clone()),
+        };
+        let asked_for = request.proof.clone().filter(|_| request.filter.is_partial());
+        Self {
+            checkpoint: request.checkpoint.clone().or(file.as_deref().map(checkpoint_path)),
+            proof: asked_for.or(file.as_deref().map(proof_path)),
+            file,
+        }
+    }
+}
+
+/// The files that are to be there in the end.
+struct Targets {
+    file: Option<Target>,
+    checkpoint: Option<Target>,
+    proof: Option<Target>,
+}
+
+impl Targets {
+    /// Fails with a usage error if a file cannot be one, or would be two.
+    fn of(request: &Request) -> Result<Self, Failure> {
+        let paths = Paths::of(request);
+        let target = |argument, path: Option<PathBuf>| path.map(|path| Target::of(argument, &path)).transpose();
+        let file = target("--out", paths.file)?;
+        let checkpoint = target("--checkpoint", paths.checkpoint)?;
+        let proof = target("--proof", paths.proof)?;
+        let is_same = |one: &Option<Target>, other: &Option<Target>| {
+            one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| one.is_same(other))
+        };
+        if is_same(&checkpoint, &file) || is_same(&checkpoint, &proof) {
+            return Err(Failure::refused("--checkpoint", "another file of the export has the same name"));
+        }
+        if is_same(&proof, &file) {
+            return Err(Failure::refused("--proof", "another file of the export has the same name"));
+        }
+        Ok(Self { file, checkpoint, proof })
+    }
 }
 
 fn cannot_write(path: Option<&Path>) -> impl FnOnce(io::Error) -> Failure {
