@@ -364,6 +364,11 @@ impl ExportArgs {
         let mut mistakes = Mistakes::new();
         let database = self.database.required(BULK_POOL, &mut mistakes);
         let signer = self.key.required(&mut mistakes);
+        if let (Some(from), Some(to)) = (self.filter.from_position, self.filter.to_position)
+            && from > to
+        {
+            mistakes.add(format!("--from-position: {from} is after --to-position {to}"));
+        }
         mistakes.finish()?;
         let destination = if self.out.as_os_str() == "-" { Destination::Stdout } else { Destination::File(self.out) };
         let Self { format, checkpoint, proof, .. } = self;

@@ -182,6 +182,10 @@ async fn from_nothing_to_a_verified_trail() {
         assert_eq!(code, right, "{arguments:?}: {stderr}");
     }
 
+    let backwards = ["audit", "export", "--from-position", "10", "--to-position", "5", "--out", "-"];
+    let (code, stdout, stderr) = output(configured(&backwards, &world, &key));
+    assert_eq!((code, &*stdout), (2, ""), "{stderr}");
+
     let live = ["audit", "verify", "--live", "--key", vkey.trim(), "--output", "json"];
     let (code, stdout, stderr) = output(configured(&live, &world, &key));
     assert_eq!((code, json(&stdout)["size"].as_u64()), (0, Some(end)), "{stdout}{stderr}");
