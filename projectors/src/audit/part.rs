@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::HashMap, path::Path};
 use super::{
     checkpoint::{Checkpoint, Part},
     export::ProofLine,
-    formats::{Flaw, Lines, Records},
+    formats::{Flaw, Lines, PROOF_BYTES_MAX, Records},
     merkle::{Frontier, Hash, leaf_hash},
     proof,
     verify::{Fault, Finding, unreadable},
@@ -20,7 +20,7 @@ pub(super) fn compare(
     head: &Checkpoint,
     part: Option<&Part>,
 ) -> Result<(u64, Option<Finding>), Failure> {
-    let mut proof_lines = Lines::open(proofs).map_err(unreadable(proofs))?;
+    let mut proof_lines = Lines::open(proofs, PROOF_BYTES_MAX).map_err(unreadable(proofs))?;
     let (mut count, mut last_position) = (0, 0);
     let mut tree = Frontier::new();
     loop {
@@ -110,7 +110,7 @@ fn diagnose(file: &Path, proofs: &Path, line: u64) -> Result<(u64, Option<Findin
         *surplus.entry(leaf_hash(record.bytes)).or_default() += 1;
         lines += 1;
     }
-    let mut proof_lines = Lines::open(proofs).map_err(unreadable(proofs))?;
+    let mut proof_lines = Lines::open(proofs, PROOF_BYTES_MAX).map_err(unreadable(proofs))?;
     while let Some(text) = proof_lines.next().map_err(unreadable(proofs))? {
         if let Some((_, leaf, _)) = read(text) {
             *surplus.entry(leaf).or_default() -= 1;

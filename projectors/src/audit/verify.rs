@@ -1,7 +1,12 @@
 //! `projectors audit verify`: whether an exported file is what was signed. Needs the file, its checkpoint and the key, and of a partial
 //! export its proofs, nothing else.
 
-use std::{fmt, io, path::Path};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Serialize;
@@ -15,6 +20,9 @@ use super::{
     part,
 };
 use crate::failure::Failure;
+
+/// How much of a checkpoint is read: its filter has what fits on a command line, and witnesses have room for their signatures.
+const NOTE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -140,7 +148,9 @@ impl fmt::Display for Verdict {
 pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &VerifierKey) -> Result<Verdict, Failure> {
     can_be_read_again("FILE", file)?;
     proofs.map_or(Ok(()), |proofs| can_be_read_again("--proof", proofs))?;
-    let note = std::fs::read(checkpoint).map_err(unreadable(checkpoint))?;
+    let mut note = Vec::new();
+    let read = File::open(checkpoint).and_then(|file| file.take(NOTE_BYTES_MAX).read_to_end(&mut note));
+    read.map_err(unreadable(checkpoint))?;
     // Opened before the signature is judged, so that a missing file is told as such.
     let records = Records::open(file).map_err(unreadable(file))?;
     let opened = String::from_utf8(note).map_err(|_| "the checkpoint is not a signed note".to_owned());

@@ -850,6 +850,29 @@ async fn an_export_replaces_nothing_but_files_and_is_its_owners_alone() {
     }
 }
 
+/// What is read is held in memory, so that a line must end where no event is as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_without_end_is_altered_and_not_read_to_its_end() {
+    let trail = Trail::new(1).await;
+    let part = Filter { from_position: Some(2), ..Filter::default() };
+    for (filter, (format, name)) in [(Filter::default(), FORMATS[0]), (part.clone(), FORMATS[0]), (Filter::default(), FORMATS[1])] {
+        let file = trail.directory.path().join(format!("audit.{name}"));
+        let request = Request { filter: filter.clone(), format, ..Request::all(Destination::File(file.clone())) };
+        export::export(&trail.world.pool, &trail.world.signer, &request).await.unwrap();
+        // Sparse: what is not written is read as zeros.
+        let endless = fs::OpenOptions::new().write(true).open(&file).unwrap();
+        endless.set_len(4 * 1024 * 1024 * 1024).unwrap();
+        let finding = verify(&file, &trail.world.signer).finding.expect("it is no export");
+        let last = if filter == part { 10 } else { 11 };
+        assert_eq!((finding.fault, finding.line), (Fault::Altered, Some(last)), "{name}, {filter}: {}", finding.detail);
+        assert!(finding.detail.contains("is longer than the "), "{}", finding.detail);
+    }
+    trail.export_by(&trail.world.signer, part).await.unwrap();
+    let endless = fs::OpenOptions::new().write(true).open(export::proof_path(&trail.file())).unwrap();
+    endless.set_len(4 * 1024 * 1024 * 1024).unwrap();
+    assert!(!trail.verify().verified);
+}
+
 /// What a stranger thinks of the file, who has Python and nothing of ours.
 fn independent_verdict(trail: &Trail) -> (Option<i32>, String) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/e2e/independent/verify_export.py");

@@ -2,14 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Take, Write},
     path::Path,
 };
 
 use csv::{ByteRecord, Terminator};
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
 
-use super::{BUFFER_BYTES, COLUMNS, Record, Unread};
+use super::{BUFFER_BYTES, COLUMNS, EVENT_BYTES_MAX, Record, Unread};
 use crate::audit::{
     merkle::leaf_hash,
     row::{Attributes, TrailRow},
@@ -17,6 +17,9 @@ use crate::audit::{
 
 /// How every file begins.
 pub(super) const BEGINNING: &[u8] = b"position,leaf,";
+
+/// The longest row: the other columns repeat at most what the event has, and a quote within a text is written twice.
+const ROW_BYTES_MAX: u64 = 4 * EVENT_BYTES_MAX as u64 + 4_096;
 
 /// Writes a file.
 pub(in crate::audit) struct Writer<W: Write>(csv::Writer<W>);
@@ -70,7 +73,7 @@ fn written(position: u64, bytes: &[u8]) -> io::Result<Vec<u8>> {
 
 /// Reads a file, and notices each byte that an export would have written in another way.
 pub(super) struct Reader {
-    records: csv::Reader<File>,
+    records: csv::Reader<Take<File>>,
     /// The same file once more, for how the records are written.
     raw: BufReader<File>,
     record: ByteRecord,
@@ -84,7 +87,7 @@ impl Reader {
             .flexible(true)
             .terminator(Terminator::Any(b'\n'))
             .buffer_capacity(BUFFER_BYTES)
-            .from_reader(File::open(path)?);
+            .from_reader(File::open(path)?.take(0));
         let raw = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
         let mut reader = Self { records, raw, record: ByteRecord::new(), text: Vec::new() };
         let has_header = reader.read()? && reader.text == format!("{}\n", COLUMNS.join(",")).as_bytes();
@@ -112,7 +115,13 @@ impl Reader {
     /// Reads the next record, and how it is written.
     fn read(&mut self) -> Result<bool, Unread> {
         let from = self.records.position().byte();
-        if !self.records.read_byte_record(&mut self.record).map_err(io::Error::from)? {
+        // What is in its buffer comes on top, and that what ends here goes on is noticed by the file itself.
+        self.records.get_mut().set_limit(ROW_BYTES_MAX);
+        let is_read = self.records.read_byte_record(&mut self.record).map_err(io::Error::from)?;
+        if self.records.get_ref().limit() == 0 {
+            return Err(Unread::Damaged(format!("this row is longer than the {ROW_BYTES_MAX} bytes that a row can have")));
+        }
+        if !is_read {
             return Ok(false);
         }
         self.text.clear();

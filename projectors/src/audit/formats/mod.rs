@@ -19,6 +19,11 @@ use super::row::TrailRow;
 /// Size of the buffers, in bytes.
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// The largest event: more than 64 MiB no NATS server takes as a message.
+const EVENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The longest line of proofs: at most 64 hashes in base64, and some to spare.
+pub(super) const PROOF_BYTES_MAX: usize = 16 * 1024;
+
 /// The columns of CSV and Parquet, in their order.
 const COLUMNS: [&str; 13] = [
     "position",
@@ -148,7 +153,7 @@ impl Records {
     /// Opens a file, of which the format is told by its first bytes, or else by its name.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let source = match format_of(path)? {
-            Format::Jsonl => Ok(Source::Lines(Lines::open(path)?)),
+            Format::Jsonl => Ok(Source::Lines(Lines::open(path, EVENT_BYTES_MAX)?)),
             Format::Csv => csv::Reader::open(path).map(|reader| Source::Csv(Box::new(reader))),
             Format::Parquet => parquet::Reader::open(path).map(|reader| Source::Parquet(Box::new(reader))),
         };
@@ -162,7 +167,7 @@ impl Records {
 
     pub(super) fn next(&mut self) -> io::Result<Option<Record<'_>>> {
         let record = match &mut self.source {
-            Source::Lines(lines) => lines.record().map_err(Unread::Io),
+            Source::Lines(lines) => lines.record(),
             Source::Csv(reader) => reader.next(),
             Source::Parquet(reader) => reader.next(),
             Source::Nothing => Ok(None),
@@ -219,29 +224,40 @@ fn format_of(path: &Path) -> io::Result<Format> {
 pub(super) struct Lines {
     reader: BufReader<File>,
     line: Vec<u8>,
+    bytes_max: usize,
+    /// A line is longer than it may be. Of that only the beginning is given, and none that follow.
+    is_overlong: bool,
     /// The file ended without a line feed.
     pub(super) is_cut: bool,
 }
 
 impl Lines {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { reader: BufReader::with_capacity(BUFFER_BYTES, File::open(path)?), line: Vec::new(), is_cut: false })
+    /// The lines of a file, of which none has more than so many bytes. Whatever the file is, no more than that is held in memory.
+    pub(super) fn open(path: &Path, bytes_max: usize) -> io::Result<Self> {
+        let reader = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+        Ok(Self { reader, line: Vec::new(), bytes_max, is_overlong: false, is_cut: false })
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
         self.line.clear();
-        if self.reader.read_until(b'\n', &mut self.line)? == 0 {
+        // And the line feed.
+        let bytes_max = self.bytes_max as u64 + 1;
+        if self.is_overlong || (&mut self.reader).take(bytes_max).read_until(b'\n', &mut self.line)? == 0 {
             return Ok(None);
         }
         if self.line.pop_if(|byte| *byte == b'\n').is_none() {
-            self.is_cut = true;
+            self.is_overlong = self.line.len() > self.bytes_max;
+            self.is_cut = !self.is_overlong;
         }
         Ok(Some(&self.line))
     }
 
-    fn record(&mut self) -> io::Result<Option<Record<'_>>> {
+    fn record(&mut self) -> Result<Option<Record<'_>>, Unread> {
         if self.next()?.is_none() {
             return Ok(None);
+        }
+        if self.is_overlong {
+            return Err(Unread::Damaged(format!("this line is longer than the {} bytes that an event can have", self.bytes_max)));
         }
         // The hash does not cover line ends, but a file without the last one was not written by us.
         Ok(Some(Record { bytes: &self.line, position: None, flaw: None, is_cut: self.is_cut }))
