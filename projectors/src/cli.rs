@@ -391,8 +391,8 @@ pub(crate) struct VerifyArgs {
     /// The signed checkpoint; by default beside the file, as FILE.checkpoint
     #[arg(long)]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// The proofs of an export that leaves events out; by default beside the file, as FILE.proof. Of a checkpoint that does not state what
-    /// part was exported, each line is checked by itself then, and nothing shows whether lines are missing
+    /// The proofs of an export that leaves events out; by default beside the file, as FILE.proof. Of a checkpoint that does not
+    /// state what part was exported, each line is checked by itself then, and nothing shows whether lines are missing
     #[arg(long)]
     pub(crate) proof: Option<PathBuf>,
     #[command(flatten)]

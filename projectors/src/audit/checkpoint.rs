@@ -29,8 +29,8 @@ pub struct Checkpoint {
     pub root: Hash,
 }
 
-/// What a partial export has to be, which is signed with its checkpoint: nothing else would tell a line that was never exported from one
-/// that was taken out.
+/// What a partial export has to be, which is signed with its checkpoint: nothing else would tell a line that was never exported
+/// from one that was taken out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
@@ -118,8 +118,8 @@ impl Checkpoint {
         sign(&(self.text() + &part.line()), signer)
     }
 
-    /// Reads a note that `key` has signed. Signatures of other keys do not matter, as the signed-note specification has it, and neither
-    /// do extension lines: the head is what it is, whatever lies beside it.
+    /// Reads a note that `key` has signed. Signatures of other keys do not matter, as the signed-note specification has it, and
+    /// neither do extension lines: the head is what it is, whatever lies beside it.
     pub fn open(note: &str, key: &VerifierKey) -> Result<Self, NoteError> {
         opened(note, key).map(|(checkpoint, _)| checkpoint)
     }

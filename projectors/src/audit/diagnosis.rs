@@ -1,8 +1,8 @@
 //! What happened to a file whose lines do not have the signed root.
 //!
-//! That something is wrong is certain; what it is can be told only as far as the lines tell it themselves: by the positions that rows of
-//! CSV and Parquet have, by their aggregates' versions, their times, and what caused them. Only another order that has the signed root is
-//! a proof. So the wording is careful, and nothing here can make a wrong file pass.
+//! That something is wrong is certain; what it is can be told only as far as the lines tell it themselves: by the positions that
+//! rows of CSV and Parquet have, by their aggregates' versions, their times, and what caused them. Only another order that has
+//! the signed root is a proof. So the wording is careful, and nothing here can make a wrong file pass.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -193,8 +193,8 @@ impl Signs {
     }
 }
 
-/// If the lines have the signed root in another order, then nothing but the order was changed: the first line that is out of place, and
-/// which order it is.
+/// If the lines have the signed root in another order, then nothing but the order was changed: the first line that is out of
+/// place, and which order it is.
 fn proven_reordering(signs: &Signs, root: &Hash) -> Option<(u64, String)> {
     let entries = &signs.entries;
     let lines = Lines::new(entries.iter().map(|entry| entry.leaf).collect());

@@ -1,4 +1,5 @@
-//! Whether the lines of a partial export are what was signed: each by its own proof, and all of them by what the checkpoint states.
+//! Whether the lines of a partial export are what was signed: each by its own proof, and all of them by what the checkpoint
+//! states.
 
 use std::{cmp::Ordering, collections::HashMap, path::Path};
 
@@ -12,7 +13,8 @@ use super::{
 };
 use crate::failure::Failure;
 
-/// Counts the lines, and finds what is wrong with them. Without a `part` that was signed, lines may be missing together with their proofs.
+/// Counts the lines, and finds what is wrong with them. Without a `part` that was signed, lines may be missing together with
+/// their proofs.
 pub(super) fn compare(
     mut records: Records,
     file: &Path,
@@ -70,8 +72,8 @@ pub(super) fn compare(
     Ok((count, finding.or_else(|| part.and_then(|part| not_the_part(&tree, part)))))
 }
 
-/// What is wrong with lines that are events of the log in their order, if they are not exactly those of the part that was signed. Which
-/// lines it is does not show: their proofs are as right, or as gone, as they are.
+/// What is wrong with lines that are events of the log in their order, if they are not exactly those of the part that was signed.
+/// Which lines it is does not show: their proofs are as right, or as gone, as they are.
 fn not_the_part(tree: &Frontier, part: &Part) -> Option<Finding> {
     if part.is_of(tree) {
         return None;

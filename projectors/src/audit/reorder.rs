@@ -6,8 +6,8 @@ use super::merkle::{Frontier, Hash, node_hash};
 
 /// The leaves of the lines, as they stand, and the tree over them.
 pub(super) struct Lines {
-    /// The leaves, above them the nodes over every two, and so on; a last one without another is taken as it is. That is the tree of
-    /// RFC 6962.
+    /// The leaves, above them the nodes over every two, and so on; a last one without another is taken as it is. That is the tree
+    /// of RFC 6962.
     levels: Vec<Vec<Hash>>,
 }
 

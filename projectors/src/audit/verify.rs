@@ -93,13 +93,13 @@ impl Finding {
 /// What verifying found out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// Whether the file is exactly what was signed; if it is [`partial`](Self::partial) without a signed [`part`](Self::part), whether
-    /// each of its lines is.
+    /// Whether the file is exactly what was signed; if it is [`partial`](Self::partial) without a signed [`part`](Self::part),
+    /// whether each of its lines is.
     pub verified: bool,
     /// Whether the file was verified by proofs of its lines, as one that leaves events of the log out.
     pub partial: bool,
-    /// What the checkpoint states of the part that was exported. None of a whole export; and if it is [`partial`](Self::partial), nothing
-    /// that is signed shows whether lines are missing.
+    /// What the checkpoint states of the part that was exported. None of a whole export; and if it is [`partial`](Self::partial),
+    /// nothing that is signed shows whether lines are missing.
     pub part: Option<Part>,
     /// How many events were signed; none if the signature is wrong.
     pub size: Option<u64>,
@@ -139,12 +139,12 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Verifies `file` by the checkpoint at `checkpoint` with `key`. If that states a part, the file must have exactly its lines, each with
-/// its proof in `proofs`, or else in the file of proofs beside it. If not, the file must have every event that was signed; only with
-/// `proofs` it may be less, and then each of its lines must be one of them, as its proof shows.
+/// Verifies `file` by the checkpoint at `checkpoint` with `key`. If that states a part, the file must have exactly its lines,
+/// each with its proof in `proofs`, or else in the file of proofs beside it. If not, the file must have every event that was
+/// signed; only with `proofs` it may be less, and then each of its lines must be one of them, as its proof shows.
 ///
-/// A file that is not what was signed is a [`Verdict`], not an error; an error is a file that cannot be read. What is no regular file, such
-/// as a pipe, is refused as a usage error before anything is judged, since files are read more than once.
+/// A file that is not what was signed is a [`Verdict`], not an error; an error is a file that cannot be read. What is no regular
+/// file, such as a pipe, is refused as a usage error before anything is judged, since files are read more than once.
 pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &VerifierKey) -> Result<Verdict, Failure> {
     can_be_read_again("FILE", file)?;
     proofs.map_or(Ok(()), |proofs| can_be_read_again("--proof", proofs))?;
@@ -164,7 +164,8 @@ pub fn verify(file: &Path, checkpoint: &Path, proofs: Option<&Path>, key: &Verif
             return Ok(verdict);
         }
     };
-    // Whoever can change the file can put proofs beside it as well: only what is signed makes it a part, or whoever asks for that.
+    // Whoever can change the file can put proofs beside it as well: only what is signed makes it a part, or whoever asks for
+    // that.
     let beside = export::proof_path(file);
     let proofs = proofs.or(part.is_some().then_some(&*beside));
     let (lines, finding) = match proofs {

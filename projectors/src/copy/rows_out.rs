@@ -87,8 +87,8 @@ impl CopiedRow {
         Ok(Uuid::from_bytes(self.sized()?))
     }
 
-    /// A `timestamptz`. One that lies beyond the years that are known here, such as `infinity`, becomes the greatest or the least time
-    /// that there is; neither is one of whole microseconds within RFC 3339's years, as an event's is.
+    /// A `timestamptz`. One that lies beyond the years that are known here, such as `infinity`, becomes the greatest or the least
+    /// time that there is; neither is one of whole microseconds within RFC 3339's years, as an event's is.
     pub(crate) fn time(&mut self) -> Result<OffsetDateTime, sqlx::Error> {
         Ok(EPOCH.saturating_add(Duration::microseconds(self.bigint()?)))
     }

@@ -9,8 +9,8 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use super::trail::Columns;
 use crate::audit::row::{Attributes, TrailRow};
 
-/// What an event has to be to be exported. What is `None` excludes nothing. Serialized, it is signed with a partial export: a field that
-/// is added, or means something else, needs another version of that.
+/// What an event has to be to be exported. What is `None` excludes nothing. Serialized, it is signed with a partial export: a
+/// field that is added, or means something else, needs another version of that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
@@ -55,8 +55,8 @@ impl Filter {
         *self != Self { from_position, to_position, ..Self::default() }
     }
 
-    /// Whether it wants the event: the same as [`statement`](Self::statement), but told from a row that may have been checked, and not by
-    /// the database. A row without attributes is wanted by those who ask for positions only.
+    /// Whether it wants the event: the same as [`statement`](Self::statement), but told from a row that may have been checked,
+    /// and not by the database. A row without attributes is wanted by those who ask for positions only.
     pub(super) fn wants(&self, row: &TrailRow) -> bool {
         let is_within =
             self.from_position.is_none_or(|from| row.position >= from) && self.to_position.is_none_or(|to| row.position <= to);

@@ -1,8 +1,9 @@
 //! `projectors audit export`: the trail as a file that anybody can check without us.
 //!
-//! The events of an export, with their positions and stored bytes, are in the file; beside it lies the signed checkpoint of the tree that
-//! they are leaves of. A whole export, from position 1 on, has every leaf, so that its root can be computed. Where events are left out,
-//! a third file has the proof of each that is there, and the checkpoint states how many those are, and their own root. Nothing is signed that does not fit what was recorded before.
+//! The events of an export, with their positions and stored bytes, are in the file; beside it lies the signed checkpoint of the
+//! tree that they are leaves of. A whole export, from position 1 on, has every leaf, so that its root can be computed. Where
+//! events are left out, a third file has the proof of each that is there, and the checkpoint states how many those are, and their
+//! own root. Nothing is signed that does not fit what was recorded before.
 
 mod file;
 mod filter;
@@ -67,8 +68,8 @@ impl Request {
 pub enum Destination {
     /// Standard output.
     Stdout,
-    /// A file, which appears only when it is complete; an older one is replaced. Only its owner may read it. A symlink stays one, and what
-    /// it leads to is written.
+    /// A file, which appears only when it is complete; an older one is replaced. Only its owner may read it. A symlink stays one,
+    /// and what it leads to is written.
     File(PathBuf),
 }
 
@@ -113,12 +114,12 @@ pub fn proof_path(file: &Path) -> PathBuf {
     file::with_suffix(file, ".proof")
 }
 
-/// Exports what `request` asks for, of the trail up to its last position or to wherever the trail is. Takes a bounded amount of memory
-/// (and for a partial export 32 bytes for each 128 events of the trail), however long the trail is.
+/// Exports what `request` asks for, of the trail up to its last position or to wherever the trail is. Takes a bounded amount of
+/// memory (and for a partial export 32 bytes for each 128 events of the trail), however long the trail is.
 ///
-/// Fails with [`Failure::Integrity`] if the table is not what was recorded; or if a column is not what the event's bytes say, where the
-/// format has columns, or the filter asks for one: then of any event, also of those that it leaves out. Then nothing is signed and no
-/// file appears.
+/// Fails with [`Failure::Integrity`] if the table is not what was recorded; or if a column is not what the event's bytes say,
+/// where the format has columns, or the filter asks for one: then of any event, also of those that it leaves out. Then nothing is
+/// signed and no file appears.
 pub async fn export(pool: &PgPool, signer: &Signer, request: &Request) -> Result<Exported, Failure> {
     let targets = Targets::of(request)?;
     let expected = Recorded::of(pool, request.filter.to_position).await?;
@@ -240,7 +241,8 @@ async fn copy_whole(pool: &PgPool, expected: &Recorded, sink: &mut Sink) -> Resu
     expected.head(&tree)
 }
 
-/// Writes the events that `filter` wants, each with the proof that it is in the tree. Returns the tree's head, and what part they are.
+/// Writes the events that `filter` wants, each with the proof that it is in the tree. Returns the tree's head, and what part they
+/// are.
 async fn copy_part(
     pool: &PgPool,
     filter: &Filter,

@@ -1,4 +1,5 @@
-//! What a Parquet file's footer may say: readers skip rows, or take the columns for others, by much that the library does not show.
+//! What a Parquet file's footer may say: readers skip rows, or take the columns for others, by much that the library does not
+//! show.
 //!
 //! Source: the Apache Parquet format's Thrift definition, and Thrift's compact protocol.
 
@@ -20,8 +21,8 @@ const STRUCT: u8 = 12;
 /// What in a footer is not as an export has it.
 type Checked<T = ()> = Result<T, String>;
 
-/// Checks that the footer says nothing of the rows beyond where they are, their number, and of the columns in `counted` their least and
-/// greatest values. Whether those are true is for whoever reads the rows.
+/// Checks that the footer says nothing of the rows beyond where they are, their number, and of the columns in `counted` their
+/// least and greatest values. Whether those are true is for whoever reads the rows.
 pub(super) fn check(footer: &[u8], counted: &[&str]) -> Checked {
     let mut input = Input { rest: footer, depth: 0 };
     // Version, schema, rows, groups, creator, orders of the columns.
@@ -53,8 +54,8 @@ fn group(input: &mut Input<'_>, kind: u8, counted: &[&str]) -> Checked {
 
 fn column(input: &mut Input<'_>, kind: u8, name: &str, is_counted: bool) -> Checked {
     is(kind, STRUCT)?;
-    // Type, encodings, path, codec, values, bytes, compressed bytes, offsets of the data and the dictionary, statistics, counts of
-    // encodings: no notes, no bloom filter, no sizes.
+    // Type, encodings, path, codec, values, bytes, compressed bytes, offsets of the data and the dictionary, statistics, counts
+    // of encodings: no notes, no bloom filter, no sizes.
     input.structure(name, &[1, 2, 3, 4, 5, 6, 7, 9, 11, 12, 13], |input, field, kind| match field {
         3 => {
             let mut path = Vec::new();
