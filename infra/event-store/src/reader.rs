@@ -21,6 +21,9 @@ use crate::{JetStreamEventStore, ReadError, trouble::Trouble, wire::STREAM};
 
 /// Pause after the log could not be read, before another attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// How long nothing may come although the log is known to go on, before the consumer is started anew. One of three servers may be gone with the
+/// consumer that it held, and with nothing else that anybody would notice: the library does after 35 s.
+const STALL_MAX: Duration = Duration::from_secs(3);
 
 /// One stored message. Clones share the bytes.
 #[derive(Clone, Debug)]
@@ -93,6 +96,7 @@ impl LogReader {
                 // A new connection: the consumer may be gone with the server that held it.
                 _ = self.interruptions.changed() => None,
                 message = messages.next() => message,
+                () = stalled(&self.store, self.next_position) => None,
             };
             let Some(Ok(first)) = first else {
                 if let Some(Err(error)) = first {
@@ -111,8 +115,9 @@ impl LogReader {
                         batch.push(read);
                         next_position += 1;
                     }
-                    // Delivered before; the consumer was started anew.
-                    Some(read) if read.position < next_position => {}
+                    // The library has started a consumer anew, where nothing had come yet from the log's first message on: there may be
+                    // millions before the one that has to come.
+                    Some(read) if read.position < next_position => self.messages = None,
                     Some(read) if batch.is_empty() => {
                         return Err(ReadError::Gap { expected: next_position, found: read.position });
                     }
@@ -161,6 +166,20 @@ impl LogReader {
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
+    }
+}
+
+/// Returns when the log has been known to have the message at `position` for [`STALL_MAX`].
+async fn stalled(store: &JetStreamEventStore, position: u64) {
+    let mut had_it = false;
+    loop {
+        tokio::time::sleep(STALL_MAX).await;
+        let has_it = store.connection.seen.head() >= position;
+        if has_it && had_it {
+            tracing::debug!(position, "nothing comes of the log although it goes on: its reader starts anew");
+            return;
+        }
+        had_it = has_it;
     }
 }
 

@@ -1,9 +1,14 @@
 //! Appending while connections break, servers die and leaders change: nothing is lost, doubled or half there, and nobody is
 //! told what is not so.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
-use event_store::JetStreamEventStore;
+use async_nats::jetstream::Context;
+use event_store::{JetStreamEventStore, LogReader};
+use futures::TryStreamExt;
 use local_stack::nats::NatsServer;
 
 use crate::{
@@ -111,5 +116,57 @@ async fn a_server_that_hangs_is_left_for_another() {
         server.thaw();
         appended_more(&store, 200).await;
     }
+    check(&store, &rivals.end().await).await;
+}
+
+/// A reader, and the server that reads for it.
+async fn reader(store: &JetStreamEventStore, operator: &Context) -> (LogReader, String) {
+    let stream = operator.get_stream("EVENTS").await.unwrap();
+    let before: HashSet<_> = stream.consumer_names().try_collect().await.unwrap();
+    let mut reader = store.read_from(1);
+    reader.next_batch(1).await.unwrap();
+    let names: HashSet<String> = stream.consumer_names().try_collect().await.unwrap();
+    let consumer = names.difference(&before).next().expect("it has a consumer");
+    let info = stream.consumer_info(consumer).await.unwrap();
+    (reader, info.cluster.unwrap().leader.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_goes_on_when_the_server_that_reads_for_it_is_gone() {
+    let mut servers = tokio::task::spawn_blocking(local_stack::testing::nats_cluster).await.unwrap();
+    let urls = servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",");
+    let set_up = connected(&urls).await;
+    set_up_three(&set_up).await;
+    set_up.wait_until_ready(|_| ()).await;
+    let operator = async_nats::jetstream::new(async_nats::connect(event_store::servers(&urls)).await.unwrap());
+    let leader = operator.get_stream("EVENTS").await.unwrap().cached_info().cluster.clone().unwrap().leader.unwrap();
+    // Connected to the leader, so that another server's death is nothing that the connection or an election would tell.
+    let store = connected(servers.iter().find(|server| server.name() == leader).unwrap().url()).await;
+    store.wait_until_ready(|_| ()).await;
+    let watching = tokio::spawn({
+        let store = store.clone();
+        async move {
+            loop {
+                drop(store.check().await);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    });
+    let rivals = Rivals::start(&store, 2, 6);
+    appended_more(&store, 20).await;
+    let (mut reader, by) = loop {
+        let (reader, by) = reader(&store, &operator).await;
+        if by != leader {
+            break (reader, by);
+        }
+    };
+    servers.iter_mut().find(|server| server.name() == by).unwrap().kill();
+    appended_more(&store, 200).await;
+    let head = store.head().await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(20), async {
+        while reader.next_batch(1_000).await.unwrap().last().is_none_or(|message| message.position < head) {}
+    });
+    read.await.expect("what was appended is read");
+    watching.abort();
     check(&store, &rivals.end().await).await;
 }
