@@ -3,8 +3,8 @@
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -61,8 +61,8 @@ pub(crate) struct Connection {
     /// asked again and readers start their consumers anew, instead of waiting until they have missed enough.
     pub(crate) interruptions: watch::Receiver<u64>,
     pub(crate) inboxes: Arc<Inboxes>,
-    /// How many servers hold the log; known once the stream was seen.
-    replicas: Arc<OnceLock<usize>>,
+    /// How many servers hold the log, as it was last seen; 0 until then.
+    replicas: Arc<AtomicUsize>,
     /// The log as it was last seen.
     pub(crate) seen: Arc<SeenLog>,
     /// Looks whether the server hangs, and for new leaders; ends with the last clone.
@@ -115,7 +115,7 @@ impl Connection {
 
     /// Whether a load can be answered by a server that is behind: only where there is more than one.
     pub(crate) fn may_be_stale(&self) -> bool {
-        self.replicas.get().is_none_or(|replicas| *replicas > 1)
+        self.replicas.load(Ordering::Relaxed) != 1
     }
 }
 
@@ -212,8 +212,8 @@ impl JetStreamEventStore {
                 Err(format!("waiting for the stream {STREAM} to be restored: `projectors log restore` has not come to its end"))
             }
             Ok(stream) => {
-                // Set once; the number of replicas of a running log is changed by nobody but an operator.
-                let _ = self.connection.replicas.set(stream.cached_info().config.num_replicas);
+                // An operator may have it replicated while services run.
+                self.connection.replicas.store(stream.cached_info().config.num_replicas, Ordering::Relaxed);
                 self.connection.seen.is(&stream.cached_info().state);
                 Ok(())
             }
