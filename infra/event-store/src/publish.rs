@@ -335,12 +335,17 @@ impl Outcome {
             Answer { error: Some(error), .. } => match error.err_code {
                 wire::WRONG_LAST_SEQUENCE => Self::Conflict { may_pass: false, end: wire::last_sequence(&error.description) },
                 wire::BATCH_DUPLICATE_ID => Self::Conflict { may_pass: false, end: None },
-                wire::WRONG_LAST_SEQUENCE_IN_FLIGHT => Self::Conflict { may_pass: true, end: None },
+                wire::WRONG_LAST_SEQUENCE_IN_FLIGHT | wire::DUPLICATE_IN_PROCESS => Self::Conflict { may_pass: true, end: None },
                 // The server did not see the whole batch (a reconnect in its middle), or has too many in flight: it can be
                 // sent again, as a new batch.
                 wire::BATCH_INCOMPLETE | wire::BATCHES_TOO_MANY => Self::Lost,
+                // A full disk is not emptied within a deadline.
+                wire::NO_RESOURCES => Self::Refused { code: error.err_code, description: error.description },
                 // No leader at the moment, more than the server can take in, and the like: worth another try.
-                _ if matches!(error.code, 429 | 503) => Self::Lost,
+                _ if matches!(error.code, 429 | 503) => {
+                    tracing::debug!("the log cannot take it now: {} ({})", error.description, error.err_code);
+                    Self::Lost
+                }
                 code => Self::Refused { code, description: error.description },
             },
             // Seen before: by us, when an earlier answer was lost, or by a rival with the same request.
@@ -370,4 +375,38 @@ fn batch_headers(event: &PreparedEvent, batch_id: &str, sequence: usize) -> Head
 /// the batch's events, so half of a UUID has to do: the server knows 50 at a time.
 fn batch_id() -> String {
     format!("{:016x}", new_id().as_u64_pair().1)
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::Subject;
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn answered(answer: &Value) -> Outcome {
+        let payload = Bytes::from(answer.to_string());
+        let subject = Subject::from("_INBOX.x");
+        Outcome::read(&Message { subject, reply: None, payload, headers: None, status: None, description: None, length: 0 })
+    }
+
+    fn failed(code: u64, err_code: u64) -> Outcome {
+        answered(&json!({ "error": { "code": code, "err_code": err_code, "description": "why" }, "stream": "EVENTS", "seq": 0 }))
+    }
+
+    #[test]
+    fn what_is_not_decided_yet_may_pass() {
+        for in_flight in [wire::WRONG_LAST_SEQUENCE_IN_FLIGHT, wire::DUPLICATE_IN_PROCESS] {
+            assert!(matches!(failed(400, in_flight), Outcome::Conflict { may_pass: true, end: None }), "{in_flight}");
+        }
+        assert!(matches!(failed(400, wire::BATCH_DUPLICATE_ID), Outcome::Conflict { may_pass: false, .. }));
+        assert!(matches!(failed(503, 10_008), Outcome::Lost), "no leader");
+    }
+
+    #[test]
+    fn a_full_log_refuses() {
+        let Outcome::Refused { code, description } = failed(503, wire::NO_RESOURCES) else { panic!("it may pass, it says") };
+        assert_eq!((code, description.as_str()), (10_023, "why"));
+    }
 }

@@ -48,6 +48,10 @@ pub(crate) const DISCARDED_LETTER_SUBJECTS: &str = "discarded-letters.>";
 pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10_071;
 /// The same while another message on the subject is in flight (clustered, or a second expectation in a batch).
 pub(crate) const WRONG_LAST_SEQUENCE_IN_FLIGHT: u64 = 10_164;
+/// The leader has proposed a message with this id, and it is not decided yet what becomes of it.
+pub(crate) const DUPLICATE_IN_PROCESS: u64 = 10_158;
+/// The server has no room for more: it looks at that before anything else, so that nothing was stored.
+pub(crate) const NO_RESOURCES: u64 = 10_023;
 /// A batch holds a message id that was seen before.
 pub(crate) const BATCH_DUPLICATE_ID: u64 = 10_201;
 

@@ -18,6 +18,8 @@ use crate::{
 
 /// Batches with the same members that may be refused before these are sent one by one.
 const REFUSALS_MAX: u32 = 3;
+/// How often a batch waits for what is in the way of one of its members, before that is taken for a refusal.
+const WAITS_MAX: u32 = 4;
 
 /// Callers that are told their outcome at once. Each has something to do then, and the task that hands on to the server what the first ones send
 /// would have its turn only after all of them.
@@ -122,9 +124,9 @@ impl Appender {
     /// Commits `members` as one batch, of which one attempt may have been made, and returns those that have to go by themselves.
     async fn commit(self: &Arc<Self>, mut members: Vec<Waiting>, mut attempt: Option<Attempt>) -> Vec<Waiting> {
         let mut pause = REPEAT_PAUSE;
-        let mut refusals = 0;
+        let (mut refusals, mut waits) = (0, 0);
         // Whether all are here still who were in an attempt that may be in the log.
-        let mut are_all_here = true;
+        let (mut are_all_here, mut was_lost) = (true, false);
         while (members.len() > 1 || attempt.is_some()) && refusals < REFUSALS_MAX {
             let attempt = match attempt.take() {
                 Some(attempt) => attempt,
@@ -137,19 +139,28 @@ impl Appender {
                     self.land_together(members, last_position + 1 - attempt.events as u64).await;
                     return Vec::new();
                 }
+                // What is in the way of one of them is not decided yet, and will be in a moment.
+                Outcome::Conflict { may_pass: true, .. } if waits < WAITS_MAX => {
+                    waits += 1;
+                    tokio::time::sleep(pause).await;
+                    pause = REPEAT_PAUSE_MAX.min(pause * 2);
+                }
                 Outcome::Conflict { end, .. } => {
                     refusals += 1;
                     self.queue().stats.batches_refused += 1;
+                    let count = members.len();
                     // Most often that is one of them. Where it is not, it is not found out with one refusal for each.
                     members = match (refusals, end) {
                         (1, Some(end)) => self.without_stray(members, end).await,
                         // What was seen last is what the batch was made of, and it is wrong: another process has moved on.
                         _ => self.without_strays(members, Doubt::All).await,
                     };
+                    are_all_here &= !was_lost || members.len() == count;
                 }
                 // One member may be at fault, and must not take the others with it.
                 Outcome::Refused { .. } => break,
                 Outcome::Lost => {
+                    was_lost = true;
                     self.queue().stats.answers_lost += 1;
                     match self.connection.find(&members[0].member.events[0]).await {
                         Ok(Found::Ours { first_position }) if are_all_here => {
