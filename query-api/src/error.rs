@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use async_graphql::{ErrorExtensionValues, ServerError};
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::limits::QUERY_COMPLEXITY_MAX;
 use crate::limits::QUERY_DEPTH_MAX;
@@ -94,6 +95,14 @@ impl QueryError {
             Self::Internal(_) => code::INTERNAL,
         }
     }
+}
+
+/// The same moment in UTC, as what is stored is.
+pub(crate) fn in_utc(time: OffsetDateTime) -> Result<OffsetDateTime, QueryError> {
+    let utc = time.checked_to_offset(UtcOffset::UTC);
+    utc.ok_or_else(|| {
+        QueryError::BadUserInput("a time lies beyond the year 9999 in UTC, which nothing that is stored does".to_owned())
+    })
 }
 
 impl From<sqlx::Error> for QueryError {

@@ -45,7 +45,8 @@ pub const QUERY_DEPTH_MAX: usize = 16;
 pub const QUERY_COMPLEXITY_MAX: usize = 10_000;
 /// What one read from the database adds to a query's cost.
 pub const LOOKUP_COST: usize = 10;
-/// Most fields of a document after every fragment is put in the place where it is used, `__typename` included. Bounds aliases.
+/// Most fields and fragments of a document after every fragment is put in the place where it is used, `__typename` included. Bounds aliases,
+/// and how often anything is put in place.
 pub const QUERY_FIELDS_MAX: usize = 2_000;
 /// Most directives on one field.
 pub const FIELD_DIRECTIVES_MAX: usize = 4;
@@ -61,7 +62,7 @@ pub enum Excess {
     #[error("the query nests more than {BRACKETS_DEPTH_MAX} brackets")]
     Brackets,
     /// See [`QUERY_FIELDS_MAX`].
-    #[error("the query has more than {QUERY_FIELDS_MAX} fields, counting each fragment wherever it is used")]
+    #[error("the query has more than {QUERY_FIELDS_MAX} fields and fragments, counting each fragment wherever it is used")]
     Fields,
     /// See [`QUERY_RECURSION_MAX`].
     #[error("the query nests selections and fragments more than {QUERY_RECURSION_MAX} deep")]
@@ -86,7 +87,8 @@ pub fn check_text(query: &str) -> Result<(), Excess> {
                 tail
             }
             b'#' => after(tail, |text| matches!(text, [b'\n' | b'\r', ..])),
-            b'"' if tail.starts_with(b"\"\"") => skip_block_string(&tail[2..]),
+            // One that is not closed is an empty string to the parser, and goes on behind that.
+            b'"' if tail.starts_with(b"\"\"") => skip_block_string(&tail[2..]).unwrap_or(&tail[1..]),
             b'"' => skip_string(tail),
             _ => tail,
         };
@@ -112,13 +114,14 @@ fn skip_string(mut text: &[u8]) -> &[u8] {
     }
 }
 
-fn skip_block_string(mut text: &[u8]) -> &[u8] {
+/// What follows the string; none if it does not end.
+fn skip_block_string(mut text: &[u8]) -> Option<&[u8]> {
     loop {
         let length = match text {
-            [b'"', b'"', b'"', tail @ ..] => return tail,
+            [b'"', b'"', b'"', tail @ ..] => return Some(tail),
             [b'\\', b'"', b'"', b'"', ..] => 4,
             [_, ..] => 1,
-            [] => return text,
+            [] => return None,
         };
         text = &text[length..];
     }
@@ -133,12 +136,17 @@ pub fn check_document(document: &ExecutableDocument) -> Result<(), Excess> {
         let size = walk.measure(&operation.node.selection_set.node, 1)?;
         fields = fields.saturating_add(size.fields);
     }
+    // Also those that nothing uses: validation puts the others in their places as well.
+    for fragment in document.fragments.keys() {
+        fields = fields.max(walk.fragment(fragment, 1)?.fields);
+    }
     if fields > QUERY_FIELDS_MAX { Err(Excess::Fields) } else { Ok(()) }
 }
 
 /// How large and how deep a selection set is with every fragment in place.
 #[derive(Clone, Copy, Default)]
 struct Size {
+    /// A fragment counts itself, too: one without fields, or that does not exist, is walked as often as it is used.
     fields: usize,
     depth: usize,
 }
@@ -160,8 +168,8 @@ impl<'a> Walk<'a> {
             let (own, within) = match &selection.node {
                 Selection::Field(field) if field.node.selection_set.node.items.is_empty() => (1, Size::default()),
                 Selection::Field(field) => (1, self.measure(&field.node.selection_set.node, level + 1)?),
-                Selection::InlineFragment(fragment) => (0, self.measure(&fragment.node.selection_set.node, level + 1)?),
-                Selection::FragmentSpread(spread) => (0, self.fragment(&spread.node.fragment_name.node, level + 1)?),
+                Selection::InlineFragment(fragment) => (1, self.measure(&fragment.node.selection_set.node, level + 1)?),
+                Selection::FragmentSpread(spread) => (1, self.fragment(&spread.node.fragment_name.node, level + 1)?),
             };
             total.fields = total.fields.saturating_add(own).saturating_add(within.fields);
             total.depth = total.depth.max(within.depth + 1);
@@ -186,6 +194,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use async_graphql::parser::parse_query;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -205,13 +214,37 @@ mod tests {
     }
 
     #[test]
-    fn fragments_that_double_are_measured_without_being_expanded() {
-        let mut query = "{ ...F0 }".to_owned();
-        for n in 1..=25 {
-            write!(query, " fragment F{} on Query {{ ...F{n} ...F{n} }}", n - 1).expect("a string takes all");
+    fn brackets_count_behind_a_block_string_that_does_not_end() {
+        let deep = "[".repeat(BRACKETS_DEPTH_MAX + 1);
+        for open in ["\"\"\"x\" ", "\"\"\"\" ", "\"\"\"x\\\"\" ", "\"\"\"x\n"] {
+            assert_eq!(check_text(&format!("{{a(b:[{open}{deep}")), Err(Excess::Brackets), "{open}");
         }
-        query.push_str(" fragment F25 on Query { a }");
-        assert_eq!(check(&query), Err(Excess::Fields));
+        assert_eq!(check_text(&format!("{{a(b:\"\"\"x\\\"\"\"{deep}\"\"\")}}")), Ok(()));
+    }
+
+    proptest! {
+        /// Else it would use up the stack, which ends the process.
+        #[test]
+        fn what_passes_the_check_can_be_parsed(beginning in "[\"\\\\ #x\n]{0,12}", behind in "[\"\\\\ #x\n]{0,8}") {
+            let query = format!("{{a(b:[{beginning}{}{behind}", "[".repeat(20_000));
+            if check_text(&query).is_ok() {
+                drop(parse_query(query));
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_that_double_are_measured_without_being_expanded() {
+        let mut doubling = String::new();
+        for n in 1..=25 {
+            write!(doubling, " fragment F{} on Query {{ ...F{n} ...F{n} }}", n - 1).expect("a string takes all");
+        }
+        for last in
+            [" fragment F25 on Query { a }", " fragment F25 on Query { ...Missing }", " fragment F25 on Query { ... { a } }", ""]
+        {
+            assert_eq!(check(&format!("{{ ...F0 }}{doubling}{last}")), Err(Excess::Fields), "{last}");
+            assert_eq!(check(&format!("{{ a }}{doubling}{last}")), Err(Excess::Fields), "unused: {last}");
+        }
     }
 
     #[test]

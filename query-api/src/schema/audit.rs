@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use super::node;
 use super::query::caller;
 use super::scalars::{Position, int};
-use crate::error::QueryError;
+use crate::error::{QueryError, in_utc};
 use crate::reads::{AuditConditions, AuditRow};
 
 /// One event of the log, as it is stored.
@@ -130,9 +130,11 @@ pub(super) struct AuditFilter {
     time_before: Option<OffsetDateTime>,
 }
 
-impl From<AuditFilter> for AuditConditions {
-    fn from(filter: AuditFilter) -> Self {
-        Self {
+impl TryFrom<AuditFilter> for AuditConditions {
+    type Error = QueryError;
+
+    fn try_from(filter: AuditFilter) -> Result<Self, QueryError> {
+        Ok(Self {
             aggregate_type: filter.aggregate_type,
             aggregate_id: filter.aggregate_id,
             event_type: filter.event_type,
@@ -140,8 +142,8 @@ impl From<AuditFilter> for AuditConditions {
             actor: filter.actor,
             from_position: filter.from_position.map(Position::to_bigint),
             to_position: filter.to_position.map(Position::to_bigint),
-            time_after: filter.time_after,
-            time_before: filter.time_before,
-        }
+            time_after: filter.time_after.map(in_utc).transpose()?,
+            time_before: filter.time_before.map(in_utc).transpose()?,
+        })
     }
 }

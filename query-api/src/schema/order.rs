@@ -17,7 +17,7 @@ use super::money::Money;
 use super::scalars::{Position, int};
 use super::{Listed, Sources, node};
 use crate::database::statement_span;
-use crate::error::QueryError;
+use crate::error::{QueryError, in_utc};
 use crate::paging::{Page, PageArguments, Sorted};
 use crate::reads::{self, AuditKey, AuditRow, Ends, Histories, HistoryOf, OrderConditions, OrderRow, Slice};
 use parts::{Cancellation, Customer, Notification, OrderLine, Payment, Rejection, Shipment};
@@ -262,8 +262,8 @@ impl OrderFilter {
             order_id_prefix: self.order_id_prefix.as_deref().map(beginning_of_uuid).transpose()?,
             sku: self.sku,
             visible_of: visible_of.map(str::to_owned),
-            placed_after: self.placed_after,
-            placed_before: self.placed_before,
+            placed_after: self.placed_after.map(in_utc).transpose()?,
+            placed_before: self.placed_before.map(in_utc).transpose()?,
         })
     }
 }

@@ -13,7 +13,7 @@ use super::projection::Projection;
 use super::scalars::Position;
 use super::stock::{StockFilter, StockItem};
 use super::{Listed, Sources};
-use crate::error::QueryError;
+use crate::error::{QueryError, in_utc};
 use crate::limits::LOOKUP_COST;
 use crate::paging::{Page, PageArguments, Sorted};
 use crate::reads::{
@@ -56,7 +56,7 @@ impl Query {
                 let message = "asOf and asOfPosition cannot be combined: ask for one of them";
                 return Err(QueryError::BadUserInput(message.to_owned()));
             }
-            (Some(time), None) => Some(Moment::Time(time)),
+            (Some(time), None) => Some(Moment::Time(in_utc(time)?)),
             (None, Some(position)) => Some(Moment::Position(position.to_bigint())),
             (None, None) => None,
         };
@@ -165,7 +165,7 @@ impl Query {
     ) -> Result<Listed<AuditEvent>, QueryError> {
         caller(ctx)?.check(Action::ReadTrail)?;
         let page = Page::new(PageArguments { first, after, last, before })?;
-        let conditions = filter.map(AuditConditions::from).unwrap_or_default();
+        let conditions = filter.map(AuditConditions::try_from).transpose()?.unwrap_or_default();
         let sources = sources(ctx);
         sources.reach(ProjectionName::Audit, min_position).await?;
         reads::page::<AuditRow>(&sources.database, &conditions, &page, ends(ctx)).await.map(listed)

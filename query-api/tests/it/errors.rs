@@ -106,3 +106,20 @@ async fn a_text_that_nothing_stored_can_hold_is_refused_in_words_wherever_it_sta
         api.error("query ($after: String) { orders(after: $after) { edges { cursor } } }", json!({"after": forged})).await;
     assert_eq!((code.as_str(), message.contains("-4712")), ("BAD_USER_INPUT", true), "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_is_beyond_all_times_in_utc_is_the_callers_mistake() {
+    let api = Api::start().await;
+    let arguments = [
+        "order(id: \"0197a3c5-7000-7000-8000-000000000001\", asOf: $time) { orderId }",
+        "orders(filter: {placedAfter: $time}) { edges { cursor } }",
+        "orders(filter: {placedBefore: $time}) { edges { cursor } }",
+        "auditTrail(filter: {timeAfter: $time}) { edges { cursor } }",
+        "auditTrail(filter: {timeBefore: $time}) { edges { cursor } }",
+    ];
+    for field in arguments {
+        let query = format!("query ($time: DateTime!) {{ {field} }}");
+        let (code, message) = api.error(&query, json!({"time": "9999-12-31T23:59:59-23:59"})).await;
+        assert_eq!((code.as_str(), message.contains("9999")), ("BAD_USER_INPUT", true), "{field}: {message}");
+    }
+}
