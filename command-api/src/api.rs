@@ -21,7 +21,7 @@ use crate::{
     limits::Limits,
     observe::{RequestMetrics, observe},
     openapi, orders,
-    problem::{Code, Problem},
+    problem::{Code, Problem, echo},
     stock,
 };
 
@@ -70,13 +70,13 @@ async fn openapi_json() -> impl IntoResponse {
 }
 
 async fn route_not_found(uri: Uri) -> Problem {
-    let path: String = uri.path().chars().take(200).collect();
-    Problem::new(Code::RouteNotFound, format!("nothing is served at {path}; /openapi.json lists what is"))
+    Problem::new(Code::RouteNotFound, format!("nothing is served at {}; /openapi.json lists what is", echo(uri.path())))
 }
 
 /// The router adds `Allow`.
 async fn method_not_allowed(method: Method) -> Problem {
-    Problem::new(Code::MethodNotAllowed, format!("{method} is not possible here; the Allow header lists what is"))
+    let detail = format!("{} is not possible here; the Allow header lists what is", echo(method.as_str()));
+    Problem::new(Code::MethodNotAllowed, detail)
 }
 
 /// The panic itself is logged by the process's panic hook.

@@ -201,7 +201,7 @@ impl BulkResult {
 /// lines is one order, of which the first of these lines has the result and the others its replay.
 ///
 /// Results come while the body is still being sent, and the body may go on for hours. Read them meanwhile: a client that does not
-/// may send 1,280 lines, and is then not read from until it does.
+/// may send 1,280 lines, or fewer if their results list many mistakes, and is then not read from until it does.
 ///
 /// Should the answer end early, its last line has the number of the first line that was not looked at, and says why: the instance is
 /// about to end (503 `draining`), the client sent or read nothing for a minute (408 `idle`), its token has expired (401

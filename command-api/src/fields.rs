@@ -6,7 +6,7 @@ use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
 use serde_json::{Map, Value};
 
-use crate::problem::{FieldError, FieldErrors};
+use crate::problem::{FieldError, FieldErrors, echo};
 
 /// What [`Fields::text`] takes, but for the length, as a regular expression of JSON Schema: no control character anywhere, and
 /// somewhere one that is not white space either.
@@ -145,7 +145,8 @@ impl Fields<'_> {
 
     fn refuse_unknown(&mut self) {
         for name in self.object.keys().filter(|name| !self.known.contains(&name.as_str())) {
-            let pointer = format!("{}/{}", self.pointer, escape(name));
+            // The client chose the name, and may have chosen a very long one.
+            let pointer = self.pointer_to(&echo(name));
             let detail = match self.known.as_slice() {
                 [] => "is not a known field; there are none here".to_owned(),
                 known => format!("is not a known field; known here: {}", known.join(", ")),

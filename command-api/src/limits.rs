@@ -14,6 +14,15 @@ pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 pub const REQUEST_ID_CHARS_MAX: usize = 128;
 /// Most mistakes that one answer lists; a body can hold many more.
 pub const FIELD_ERRORS_MAX: usize = 100;
+/// Most bytes that the listed mistakes take in an answer; where they are long, fewer are listed.
+pub const FIELD_ERRORS_BYTES_MAX: usize = 16 * 1024;
+/// Most of a name or value of the client's own choice that an answer repeats, in characters.
+pub const ECHO_CHARS_MAX: usize = 80;
+/// Longest place or explanation in an answer, in characters.
+pub const PROBLEM_TEXT_CHARS_MAX: usize = 400;
+/// No problem document is longer, in bytes: the listed mistakes, the detail, in which a character takes up to six, and 2 KiB
+/// for the rest.
+pub const PROBLEM_BYTES_MAX: usize = FIELD_ERRORS_BYTES_MAX + 6 * PROBLEM_TEXT_CHARS_MAX + 2 * 1024;
 /// Most commands and queries that are worked on at the same time; one more is answered 503.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
 /// How long a request may take, its body's arrival included, in seconds; then it is answered 503.
@@ -28,6 +37,9 @@ pub const BULK_LINES_SHARE: usize = 2;
 /// Most results of one import that wait for its client to read them. A client may send as many lines, and
 /// [`BULK_LINES_IN_FLIGHT_MAX`] more, before it reads anything.
 pub const BULK_RESULTS_WAITING_MAX: usize = 1_024;
+/// Most bytes of results of one import that wait for its client to read them. [`BULK_RESULTS_WAITING_MAX`] results of orders
+/// that were placed are far shorter; those that list many mistakes are not.
+pub const BULK_RESULTS_WAITING_BYTES_MAX: usize = 1024 * 1024;
 /// How long an import's client may send nothing, or read nothing, while it is waited for, in seconds; then the import ends.
 pub const BULK_IDLE_S: u64 = 60;
 /// How long an import's client that is still sending has to read that nothing more is looked at, in seconds.

@@ -16,7 +16,9 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::limits::{FIELD_ERRORS_MAX, RETRY_AFTER_S};
+use crate::limits::{
+    ECHO_CHARS_MAX, FIELD_ERRORS_BYTES_MAX, FIELD_ERRORS_MAX, PROBLEM_BYTES_MAX, PROBLEM_TEXT_CHARS_MAX, RETRY_AFTER_S,
+};
 
 /// The media type of every error (RFC 9457, section 3).
 pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
@@ -120,7 +122,7 @@ impl Code {
     }
 }
 
-/// An answer that is an error.
+/// An answer that is an error. However long and whatever the request was, its document has at most [`PROBLEM_BYTES_MAX`] bytes.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}: {detail}", code.as_str())]
 pub struct Problem {
@@ -135,12 +137,13 @@ pub struct Problem {
 impl Problem {
     /// A problem without places.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new() }
+        Self { code, detail: cut(detail.into(), PROBLEM_TEXT_CHARS_MAX), errors: Vec::new() }
     }
 
     /// A problem in these places; its detail says how many there are.
     pub fn with_errors(code: Code, errors: FieldErrors) -> Self {
-        Self { code, detail: errors.summary(), errors: errors.listed }
+        let summary = errors.summary();
+        Self { errors: errors.listed, ..Self::new(code, summary) }
     }
 
     /// A mistake of ours: logged here, once, with its chain; the client learns nothing but that it happened.
@@ -182,6 +185,7 @@ impl Problem {
     /// Makes `response`, which this problem became, complete.
     pub(crate) fn render(&self, trace_id: &str, response: &mut Response) {
         let body = serde_json::to_vec(&self.document(trace_id)).expect("a problem has string keys only, so it always serializes");
+        debug_assert!(body.len() <= PROBLEM_BYTES_MAX, "a problem of {} bytes", body.len());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
         headers.insert(CONTENT_LENGTH, body.len().into());
@@ -221,7 +225,7 @@ pub struct ProblemDocument {
     /// Under this id the request is found in logs and traces: the trace id of the request's `traceparent`, or a new one.
     #[schema(pattern = "^[0-9a-f]{32}$", example = "4bf92f3577b34da6a3ce929d0e0e4736")]
     trace_id: String,
-    /// Where exactly, if it can be said; at most 100.
+    /// Where exactly, if it can be said; at most 100. Of a client's long name or value, the beginning is repeated.
     errors: Vec<FieldError>,
 }
 
@@ -262,7 +266,7 @@ pub struct FieldError {
 impl FieldError {
     /// A mistake in the field at `pointer`.
     pub fn at(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { pointer: Some(pointer.into()), ..Self::nowhere(code, detail) }
+        Self { pointer: Some(cut(pointer.into(), PROBLEM_TEXT_CHARS_MAX)), ..Self::nowhere(code, detail) }
     }
 
     /// A mistake in the header `name`.
@@ -283,14 +287,22 @@ impl FieldError {
     }
 
     fn nowhere(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { pointer: None, header: None, parameter: None, detail: detail.into(), code, line: None, column: None }
+        let detail = cut(detail.into(), PROBLEM_TEXT_CHARS_MAX);
+        Self { pointer: None, header: None, parameter: None, detail, code, line: None, column: None }
+    }
+
+    /// How many bytes of an answer it takes.
+    fn length(&self) -> usize {
+        serde_json::to_vec(self).expect("a mistake has string keys only, so it always serializes").len()
     }
 }
 
-/// Every mistake of one request. Lists the first [`FIELD_ERRORS_MAX`] and counts the rest.
+/// Every mistake of one request. Lists the first ones, as many as fit [`FIELD_ERRORS_MAX`] and [`FIELD_ERRORS_BYTES_MAX`], and
+/// counts the rest.
 #[derive(Debug, Default)]
 pub struct FieldErrors {
     listed: Vec<FieldError>,
+    listed_bytes: usize,
     count: usize,
 }
 
@@ -298,7 +310,14 @@ impl FieldErrors {
     /// Adds one.
     pub fn push(&mut self, error: FieldError) {
         self.count += 1;
-        if self.listed.len() < FIELD_ERRORS_MAX {
+        // Once one did not fit, none is listed any more: those that are listed are the first ones.
+        let is_listing = self.listed.len() == self.count - 1 && self.listed.len() < FIELD_ERRORS_MAX;
+        if !is_listing {
+            return;
+        }
+        let length = error.length();
+        if self.listed_bytes + length <= FIELD_ERRORS_BYTES_MAX {
+            self.listed_bytes += length;
             self.listed.push(error);
         }
     }
@@ -332,8 +351,26 @@ impl FieldErrors {
 
 impl From<FieldError> for FieldErrors {
     fn from(error: FieldError) -> Self {
-        Self { listed: vec![error], count: 1 }
+        Self { listed_bytes: error.length(), listed: vec![error], count: 1 }
     }
+}
+
+/// A name or value of the client's own choice, as an answer may repeat it: of a long one, the beginning.
+pub(crate) fn echo(text: &str) -> String {
+    match text.char_indices().nth(ECHO_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The text, if it has no more characters; else as many, of which the last says that there were more.
+fn cut(mut text: String, chars_max: usize) -> String {
+    if text.chars().nth(chars_max).is_some() {
+        let end = text.char_indices().nth(chars_max - 1).map_or(0, |(end, _)| end);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]

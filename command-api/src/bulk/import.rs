@@ -1,10 +1,13 @@
 //! One import: lines in, orders placed many at a time, results out in the order of the lines.
 //!
-//! It runs as a task of its own, so that it notices a client that does not read. What bounds its memory: a line is read only when
-//! fewer than [`BULK_LINES_IN_FLIGHT_MAX`] are between being read and being answered, and an answer waits for a place among
-//! those that the client has yet to read.
+//! It runs as a task of its own, so that it notices a client that does not read. What bounds its memory: one line at a time, of
+//! [`BODY_BYTES_MAX`](crate::limits::BODY_BYTES_MAX) at most, is between the network and a command, and is read only when fewer
+//! than [`BULK_LINES_IN_FLIGHT_MAX`] are between being read and being answered. What is kept of each is a command, whose every
+//! part is limited, or a problem, whose document has at most [`PROBLEM_BYTES_MAX`](crate::limits::PROBLEM_BYTES_MAX). A result
+//! waits until it fits among those that the client has yet to read: [`BULK_RESULTS_WAITING_MAX`] of them, and
+//! [`BULK_RESULTS_WAITING_BYTES_MAX`].
 
-use std::{collections::BTreeMap, collections::HashMap, io, pin::pin, time::Duration, time::Instant};
+use std::{collections::BTreeMap, collections::HashMap, io, pin::pin, sync::Arc, time::Duration, time::Instant};
 
 use auth::Caller;
 use axum::body::Body;
@@ -16,8 +19,8 @@ use futures::{
 };
 use tokio::{
     sync::{
-        OwnedSemaphorePermit,
-        mpsc::{self, OwnedPermit},
+        OwnedSemaphorePermit, Semaphore,
+        mpsc::{self, OwnedPermit, error::SendError},
         oneshot,
     },
     time::timeout,
@@ -31,7 +34,7 @@ use crate::{
     command::{Command, order_not_found},
     context::RequestContext,
     idempotency::IdempotencyKey,
-    limits::{BULK_LINES_IN_FLIGHT_MAX, BULK_RESULTS_WAITING_MAX},
+    limits::{BULK_LINES_IN_FLIGHT_MAX, BULK_RESULTS_WAITING_BYTES_MAX, BULK_RESULTS_WAITING_MAX},
     orders::{PlaceOrder, place},
     problem::{Code, Problem},
 };
@@ -104,6 +107,13 @@ struct Done {
     outcome: Result<(OrderAnswer, bool), Problem>,
 }
 
+/// A result that its client has yet to read.
+struct Waiting {
+    result: Bytes,
+    /// Its share of [`BULK_RESULTS_WAITING_BYTES_MAX`]; the last result needs none.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
 struct Import {
     api: Api,
     caller: Caller,
@@ -112,7 +122,9 @@ struct Import {
     in_flight: FuturesOrdered<BoxFuture<'static, Done>>,
     /// Of each key in flight its last line, and what completes when that is carried out.
     turns: HashMap<IdempotencyKey, (u64, oneshot::Receiver<()>)>,
-    results: mpsc::Sender<Bytes>,
+    results: mpsc::Sender<Waiting>,
+    /// How many bytes of results may be added to those that wait.
+    room: Arc<Semaphore>,
     counts: BTreeMap<u16, u64>,
 }
 
@@ -130,6 +142,7 @@ pub(super) fn start(api: Api, caller: Caller, context: RequestContext, place: Ow
         in_flight: FuturesOrdered::new(),
         turns: HashMap::new(),
         results,
+        room: Arc::new(Semaphore::new(BULK_RESULTS_WAITING_BYTES_MAX)),
         counts: BTreeMap::new(),
     };
     let running = async move {
@@ -142,12 +155,12 @@ pub(super) fn start(api: Api, caller: Caller, context: RequestContext, place: Ow
     Body::from_stream(stream::unfold((unread, Some(has_ended)), next_chunk))
 }
 
-type Unread = (mpsc::Receiver<Bytes>, Option<oneshot::Receiver<()>>);
+type Unread = (mpsc::Receiver<Waiting>, Option<oneshot::Receiver<()>>);
 
 /// After a panic the answer must not look complete.
 async fn next_chunk((mut unread, has_ended): Unread) -> Option<(io::Result<Bytes>, Unread)> {
-    if let Some(chunk) = unread.recv().await {
-        return Some((Ok(chunk), (unread, has_ended)));
+    if let Some(Waiting { result, .. }) = unread.recv().await {
+        return Some((Ok(result), (unread, has_ended)));
     }
     match has_ended?.await {
         Ok(()) => None,
@@ -156,7 +169,7 @@ async fn next_chunk((mut unread, has_ended): Unread) -> Option<(io::Result<Bytes
 }
 
 impl Import {
-    async fn run(mut self, last: OwnedPermit<Bytes>) {
+    async fn run(mut self, last: OwnedPermit<Waiting>) {
         let started = Instant::now();
         let mut end = self.take_lines().await;
         let next_line = self.lines.next_number();
@@ -167,7 +180,8 @@ impl Import {
         }
         if let Some(problem) = end.problem() {
             let line = if let End::NotReading { line } = end { line } else { next_line };
-            last.send(chunk(&BulkResult::new(line, Err(problem), &self.context.trace.trace_id())));
+            let result = chunk(&BulkResult::new(line, Err(problem), &self.context.trace.trace_id()));
+            last.send(Waiting { result, _room: None });
         }
         let (lines, duration_ms) = (self.counts.values().sum::<u64>(), started.elapsed().as_millis());
         info!(lines, statuses = ?self.counts, end = ?end, duration_ms, "an import of {lines} lines ended: {:?}", self.counts);
@@ -242,11 +256,19 @@ impl Import {
         let result = BulkResult::new(line, outcome, &self.context.trace.trace_id());
         *self.counts.entry(result.status).or_default() += 1;
         self.api.bulk.lines.get_or_create(&[("status", result.status.to_string())]).inc();
-        match timeout(self.api.bulk.idle, self.results.send(chunk(&result))).await {
+        match timeout(self.api.bulk.idle, self.send(chunk(&result))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Gone),
             Err(_) => Err(End::NotReading { line }),
         }
+    }
+
+    /// Fails if there is no client any more, which also gives back the room of all that waited for it.
+    async fn send(&mut self, result: Bytes) -> Result<(), SendError<Waiting>> {
+        let share = u32::try_from(result.len().min(BULK_RESULTS_WAITING_BYTES_MAX)).expect("the limit fits 32 bits");
+        // It is never closed, so there is always a permit.
+        let room = Arc::clone(&self.room).acquire_many_owned(share).await.ok();
+        self.results.send(Waiting { result, _room: room }).await
     }
 }
 
@@ -296,7 +318,7 @@ mod tests {
     async fn read(end: impl FnOnce(oneshot::Sender<()>)) -> Result<Bytes, axum::Error> {
         let (results, unread) = mpsc::channel(1);
         let (ended, has_ended) = oneshot::channel();
-        results.send(Bytes::from_static(b"{}\n")).await.unwrap();
+        results.send(Waiting { result: Bytes::from_static(b"{}\n"), _room: None }).await.unwrap();
         drop(results);
         end(ended);
         let body = Body::from_stream(stream::unfold((unread, Some(has_ended)), next_chunk));

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use auth::settings::RateLimits;
-use command_api::limits::Limits;
+use command_api::limits::{BULK_RESULTS_WAITING_BYTES_MAX, Limits, PROBLEM_BYTES_MAX};
 use local_stack::tokens::{AUDIENCE, Claims, ROLES, TokenIssuer};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::server::{Answer, PATIENCE, Server, eventually, order};
+use crate::{
+    problems::hostile_bodies,
+    server::{Answer, PATIENCE, Server, eventually, order},
+};
 
 const PATH: &str = "/v1/orders/bulk";
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
@@ -466,6 +469,45 @@ async fn a_client_that_reads_nothing_gives_up_its_place() {
         }
     };
     assert_eq!(last["problem"]["code"], "idle");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_line_holds_its_result_is_short() {
+    let server = Server::start().await;
+    let bodies = hostile_bodies();
+    let lines: String = bodies.iter().flat_map(|body| [body.to_string() + "\n", line("k", body) + "\n"]).collect();
+    let answer = server.send(Method::POST, PATH, &[NDJSON], lines).await;
+    let lengths: Vec<usize> = answer.body.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect();
+    assert_eq!(lengths.len(), 2 * bodies.len());
+    // What surrounds the problem takes little.
+    assert!(lengths.iter().all(|length| *length <= PROBLEM_BYTES_MAX + 100), "{lengths:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_that_nobody_reads_are_bounded_by_their_bytes() {
+    let server = Server::start().await;
+    let Duplex { reader: _unread, mut writer, .. } = Duplex::open(&server, "").await;
+    let fields = (0..120).map(|number| (format!("f{number}"), json!(1))).collect();
+    let bad_line = format!("{}\n", Value::Object(fields));
+    let result_bytes = import(&server, bad_line.clone()).await[0].to_string().len();
+    let chunk = format!("{:x}\r\n{bad_line}\r\n", bad_line.len());
+    let sending = tokio::spawn(async move {
+        for _ in 0..100_000 {
+            writer.write_all(chunk.as_bytes()).await.unwrap();
+        }
+    });
+    let answered = async || {
+        let metrics = server.metrics().await;
+        let sample = metrics.lines().find_map(|line| line.strip_prefix("bulk_lines_total{status=\"422\"} "));
+        sample.map_or(0, |count| count.parse::<usize>().unwrap())
+    };
+    let waiting_max = BULK_RESULTS_WAITING_BYTES_MAX / result_bytes;
+    eventually("as many results as may wait", async || answered().await > waiting_max / 2).await;
+    let mut before = 0;
+    eventually("no more of them", async || std::mem::replace(&mut before, answered().await) == before).await;
+    // The network and the connection's own buffers hold a few more.
+    assert!(before <= waiting_max + (4 << 20) / result_bytes && before < 1_024, "{before} results of {result_bytes} bytes");
+    sending.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

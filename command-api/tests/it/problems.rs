@@ -1,3 +1,4 @@
+use command_api::limits::PROBLEM_BYTES_MAX;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -241,6 +242,42 @@ async fn a_flood_of_mistakes_is_counted_but_not_listed() {
     assert_eq!(answer.problem(), problem(422, "invalid-fields"));
     assert_eq!(answer.errors().len(), 100);
     assert_eq!(answer.json()["detail"], "5004 mistakes; the first 100 are listed in errors");
+}
+
+/// Bodies of nearly 256 KiB that are made to be answered at length.
+pub(crate) fn hostile_bodies() -> Vec<Value> {
+    let long = 40_000;
+    let names = ["~", "/", "\u{0}", "\u{10FFFF}", "\""].map(|char| char.repeat(long));
+    let one_long_name = names.iter().map(|name| json!({name: 1}));
+    let many_names = (0..400).map(|number| (format!("{number}{}", "\u{0}".repeat(80)), json!(1)));
+    let long_values =
+        json!({"customer": {"id": "\u{0}".repeat(long / 4)}, "currency": "/".repeat(long), "payment_method": "~".repeat(long)});
+    let lines = json!({"lines": vec![json!({"sku": "\u{7f}".repeat(2_000)}); 100]});
+    one_long_name.chain([Value::Object(many_names.collect()), long_values, lines]).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_sent_a_problem_is_short() {
+    let server = Server::start().await;
+    for body in hostile_bodies() {
+        let answer = server.post("/v1/orders", "k", &body).await;
+        assert_eq!(answer.problem(), problem(422, "invalid-fields"));
+        assert!(answer.body.len() <= PROBLEM_BYTES_MAX, "{} bytes for {}", answer.body.len(), &body.to_string()[..100]);
+    }
+    let path = format!("/{}", "x".repeat(4_000));
+    assert!(server.get(&path).await.body.len() < 500);
+    let method = Method::from_bytes("X".repeat(4_000).as_bytes()).unwrap();
+    assert!(server.send(method, "/v1/orders", &[], "").await.body.len() < 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_long_name_the_beginning_is_repeated() {
+    let server = Server::start().await;
+    let mut body = order();
+    body["~".repeat(262_000 / 2)] = json!(1);
+    let answer = server.post("/v1/orders", "k", &body).await;
+    assert_eq!(answer.errors(), [format!("/{}… unknown-field", "~0".repeat(80))]);
+    assert!(answer.json()["detail"].as_str().unwrap().starts_with("/~0~0"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
