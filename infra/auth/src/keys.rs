@@ -15,18 +15,20 @@ use serde::Deserialize;
 use serde_json::Value;
 use telemetry::health::Component;
 use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep},
+    sync::{Notify, Semaphore, watch},
+    time::{Instant, timeout},
 };
 
 /// How often the keys are read again: a key that was withdrawn is taken for no longer than this.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
-/// A token of an unknown key makes us read the keys again, but no sooner than this after the last time.
+/// A token of an unknown key makes us read the keys again, but no sooner than this after the last reading ended, however it did.
 const REREAD_PAUSE: Duration = Duration::from_secs(5);
+/// Most callers with a token of an unknown key who wait for the keys to be read again at the same time.
+const REREAD_WAITING_MAX: usize = 64;
 /// Pause before another attempt while there are no keys at all.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How long a key server may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long reading the keys may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// A key set longer than this is none.
 const KEY_SET_BYTES_MAX: usize = 1024 * 1024;
 
@@ -90,8 +92,16 @@ pub(crate) struct KeyRing {
     source: KeySource,
     http: Option<reqwest::Client>,
     keys: RwLock<Option<Arc<Keys>>>,
-    last_read: Mutex<Option<Instant>>,
+    /// When the last reading ended.
+    last_read: watch::Sender<Option<Instant>>,
+    /// Wakes [`refresh`](Self::refresh).
+    wanted: Notify,
+    waiting: Semaphore,
 }
+
+/// There were too many who wait for the keys to be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyWait;
 
 impl KeyRing {
     pub(crate) fn new(source: KeySource) -> Result<Self, String> {
@@ -100,11 +110,12 @@ impl KeyRing {
             KeySource::Url(_) => {
                 // Somebody may have said so before.
                 let _ = rustls::crypto::ring::default_provider().install_default();
-                let client = reqwest::Client::builder().timeout(FETCH_TIMEOUT).build();
+                let client = reqwest::Client::builder().timeout(READ_TIMEOUT).build();
                 Some(client.map_err(|error| error.to_string())?)
             }
         };
-        Ok(Self { source, http, keys: RwLock::default(), last_read: Mutex::default() })
+        let (keys, last_read, wanted) = (RwLock::default(), watch::Sender::default(), Notify::new());
+        Ok(Self { source, http, keys, last_read, wanted, waiting: Semaphore::new(REREAD_WAITING_MAX) })
     }
 
     /// The keys; `None` as long as they could not be read.
@@ -112,31 +123,42 @@ impl KeyRing {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the keys again, unless that was done just now and there are some. Of those who ask at the same time one does it for all.
-    pub(crate) async fn reread(&self) {
-        let mut last_read = self.last_read.lock().await;
-        if self.current().is_some() && last_read.is_some_and(|at| at.elapsed() < REREAD_PAUSE) {
-            return;
+    /// Has the keys read again, unless that was done just now, and waits for it. All who ask meanwhile wait for the same
+    /// reading, and nobody for longer than [`READ_TIMEOUT`]; more than [`REREAD_WAITING_MAX`] do not wait at all.
+    ///
+    /// The reading itself is done by [`refresh`](Self::refresh): it goes on if whoever asked for it goes away.
+    pub(crate) async fn reread(&self) -> Result<(), TooManyWait> {
+        let mut reads = self.last_read.subscribe();
+        if reads.borrow_and_update().is_some_and(|ended| ended.elapsed() < REREAD_PAUSE) {
+            return Ok(());
         }
-        *last_read = Some(Instant::now());
-        match self.read().await {
-            Ok(keys) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys)),
-            // Those that we have stay good: a key server that is away must not lock everybody out.
-            Err(error) => tracing::warn!("the callers' keys could not be read: {error}"),
-        }
+        let _place = self.waiting.try_acquire().map_err(|_| TooManyWait)?;
+        // If it is being read now, nobody hears this, and the end of that reading is waited for.
+        self.wanted.notify_waiters();
+        // The channel is never closed, and a reading that takes too long has failed.
+        let _ = timeout(READ_TIMEOUT, reads.changed()).await;
+        Ok(())
     }
 
     /// Keeps the keys fresh, and tells `health` whether there are any, for as long as it is polled.
     pub(crate) async fn refresh(self: Arc<Self>, health: Component) {
         loop {
-            self.reread().await;
-            if self.current().is_some() {
+            let read = timeout(READ_TIMEOUT, self.read()).await;
+            match read.unwrap_or_else(|_| Err(format!("not done within {} s", READ_TIMEOUT.as_secs()))) {
+                Ok(keys) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys)),
+                // Those that we have stay good: a key server that is away must not lock everybody out.
+                Err(error) => tracing::warn!("the callers' keys could not be read: {error}"),
+            }
+            let pause = if self.current().is_some() {
                 health.ready();
-                sleep(REFRESH_INTERVAL).await;
+                REFRESH_INTERVAL
             } else {
                 health.not_ready("waiting for the callers' keys (AUTH_JWKS)");
-                sleep(RETRY_PAUSE).await;
-            }
+                RETRY_PAUSE
+            };
+            let wanted = self.wanted.notified();
+            self.last_read.send_replace(Some(Instant::now()));
+            let _ = timeout(pause, wanted).await;
         }
     }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     access::{Caller, Role, now},
-    keys::{KeyRing, Keys},
+    keys::{KeyRing, Keys, TooManyWait},
 };
 
 /// A longer token is not looked at.
@@ -28,7 +28,7 @@ const REMEMBERED_MAX: usize = 4_096;
 pub(crate) enum TokenError {
     #[error("{0}")]
     Invalid(String),
-    /// The keys to check it with could not be read yet.
+    /// The keys to check it with could not be read yet, or too many wait for them to be read again.
     #[error("the callers' keys could not be read yet")]
     NoKeys,
 }
@@ -68,7 +68,8 @@ impl Tokens {
         Self { ring, audience, issuer, remembered: Mutex::default() }
     }
 
-    /// Whose token that is.
+    /// Whose token that is. Known at once, but for one of a key that is not known: then the keys may be read again first, for
+    /// which nobody waits longer than one reading may take.
     pub(crate) async fn check(&self, token: &str) -> Result<Caller, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(invalid(format!("it is longer than {TOKEN_BYTES_MAX} bytes")));
@@ -80,7 +81,7 @@ impl Tokens {
         let caller = match self.verify(token, &keys) {
             // The key may be newer than what we have.
             Err(Unverified::UnknownKey) => {
-                self.ring.reread().await;
+                self.ring.reread().await.map_err(|TooManyWait| TokenError::NoKeys)?;
                 let keys = self.ring.current().ok_or(TokenError::NoKeys)?;
                 self.verify(token, &keys).map_err(Unverified::into_error)?
             }

@@ -1,6 +1,12 @@
 //! Where keys come from, and that tokens of others' making are understood.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use auth::settings::{KeySource, RateLimits};
 use auth::{AuthSettings, Door, Refused, Role};
@@ -122,4 +128,59 @@ async fn a_key_server_that_is_away_is_waited_for() {
         }
     };
     tokio::time::timeout(PATIENCE, taken).await.expect("the keys are fetched");
+}
+
+/// A key server that answers the first request with this key set, and none of those that follow; how many there were.
+async fn server_that_hangs_after_one_answer(key_set: String) -> (KeySource, Arc<AtomicUsize>) {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    let answer = move || async move {
+        if counted.fetch_add(1, Ordering::SeqCst) > 0 {
+            std::future::pending::<()>().await;
+        }
+        key_set
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/jwks", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/jwks", get(answer))).await });
+    (KeySource::Url(url), requests)
+}
+
+#[tokio::test]
+async fn while_the_key_server_hangs_nobody_waits_longer_than_for_one_fetch() {
+    let [issuer, stranger] = [TokenIssuer::generate(), TokenIssuer::generate()].map(|issuer| issuer.expect("a key"));
+    let (source, requests) = server_that_hangs_after_one_answer(issuer.key_set().to_string()).await;
+    let health = Health::new("test");
+    let door = Door::new(settings(source, None), &health).expect("a door");
+    let (known, unknown) = (token_of(&issuer), token_of(&stranger));
+    let begun = async {
+        // Soon after the keys were read an unknown key is refused at once; then one of these has them fetched again.
+        while requests.load(Ordering::SeqCst) < 2 {
+            let asking = door.ask_for(Ok(&unknown));
+            // Whoever asked for the fetch may go away: it goes on.
+            let _ = tokio::time::timeout(Duration::from_millis(50), asking).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, begun).await.expect("the keys are fetched again");
+
+    let asked = Instant::now();
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..500 {
+        let (door, unknown) = (door.clone(), unknown.clone());
+        asking.spawn(async move { door.ask_for(Ok(&unknown)).await });
+    }
+    assert!(door.ask_for(Ok(&known)).await.is_ok(), "a key that is known needs no server");
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    let refusals = asking.join_all().await;
+    assert!(asked.elapsed() < Duration::from_secs(8), "all waited for one fetch, of 5 s: {:?}", asked.elapsed());
+    let bad = refusals.iter().filter(|refused| matches!(refused, Err(Refused::BadToken(_)))).count();
+    let unavailable = refusals.iter().filter(|refused| **refused == Err(Refused::Unavailable)).count();
+    assert_eq!((bad, unavailable), (64, 436), "only so many may wait");
+
+    let asked = Instant::now();
+    assert!(matches!(door.ask_for(Ok(&unknown)).await, Err(Refused::BadToken(_))));
+    assert!(asked.elapsed() < Duration::from_secs(2), "a fetch has just failed: {:?}", asked.elapsed());
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+    assert!(door.ask_for(Ok(&known)).await.is_ok() && health.is_ready());
 }
