@@ -29,6 +29,8 @@ const REREAD_WAITING_MAX: usize = 64;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long reading the keys may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is wrong with a key set that is one.
+const NO_USABLE_KEY: &str = "there is no key for EdDSA (Ed25519) or RS256 in the key set";
 /// A key set longer than this is none.
 const KEY_SET_BYTES_MAX: usize = 1024 * 1024;
 
@@ -52,7 +54,7 @@ pub(crate) struct Key {
 pub(crate) struct Keys(pub(crate) Vec<Key>);
 
 impl Keys {
-    /// Reads a key set. What is not for signatures with EdDSA or RS256 is passed over; if nothing is left, that is a mistake.
+    /// Reads a key set. What is not for signatures with EdDSA or RS256 is passed over, and nothing may be left.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct KeySet {
@@ -60,11 +62,11 @@ impl Keys {
         }
         let set: KeySet = serde_json::from_slice(json).map_err(|error| format!("not a JSON Web Key Set: {error}"))?;
         // A key of a kind that we have never heard of is no reason to refuse the others.
-        let keys: Vec<_> = set.keys.into_iter().filter_map(|key| key_of(&serde_json::from_value(key).ok()?)).collect();
-        if keys.is_empty() {
-            return Err("there is no key for EdDSA (Ed25519) or RS256 in the key set".to_owned());
-        }
-        Ok(Self(keys))
+        Ok(Self(set.keys.into_iter().filter_map(|key| key_of(&serde_json::from_value(key).ok()?)).collect()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -118,7 +120,7 @@ impl KeyRing {
         Ok(Self { source, http, keys, last_read, wanted, waiting: Semaphore::new(REREAD_WAITING_MAX) })
     }
 
-    /// The keys; `None` as long as they could not be read.
+    /// The keys; `None` as long as they could not be read. Once they could, there may be none among them: all were withdrawn.
     pub(crate) fn current(&self) -> Option<Arc<Keys>> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -145,20 +147,39 @@ impl KeyRing {
         loop {
             let read = timeout(READ_TIMEOUT, self.read()).await;
             match read.unwrap_or_else(|_| Err(format!("not done within {} s", READ_TIMEOUT.as_secs()))) {
-                Ok(keys) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys)),
+                Ok(keys) => self.replace_with(keys),
                 // Those that we have stay good: a key server that is away must not lock everybody out.
                 Err(error) => tracing::warn!("the callers' keys could not be read: {error}"),
             }
-            let pause = if self.current().is_some() {
-                health.ready();
-                REFRESH_INTERVAL
-            } else {
-                health.not_ready("waiting for the callers' keys (AUTH_JWKS)");
-                RETRY_PAUSE
+            let pause = match self.current() {
+                Some(keys) if !keys.is_empty() => {
+                    health.ready();
+                    REFRESH_INTERVAL
+                }
+                Some(_) => {
+                    health.not_ready("every key of callers was withdrawn: there is no usable one in the key set (AUTH_JWKS)");
+                    RETRY_PAUSE
+                }
+                None => {
+                    health.not_ready("waiting for the callers' keys (AUTH_JWKS)");
+                    RETRY_PAUSE
+                }
             };
             let wanted = self.wanted.notified();
             self.last_read.send_replace(Some(Instant::now()));
             let _ = timeout(pause, wanted).await;
+        }
+    }
+
+    /// A key that is in a key set no more is withdrawn, even if it was the last one. A service does not begin without any,
+    /// though.
+    fn replace_with(&self, keys: Keys) {
+        let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.is_empty() {
+            tracing::warn!("{NO_USABLE_KEY} of the callers (AUTH_JWKS)");
+        }
+        if current.is_some() || !keys.is_empty() {
+            *current = Some(Arc::new(keys));
         }
     }
 
@@ -197,7 +218,9 @@ pub(crate) fn key_source(value: &str) -> Result<KeySource, String> {
         return telemetry::settings::http_url(value).map(KeySource::Url);
     }
     let json = fs::read(value).map_err(|error| format!("the file with the callers' keys cannot be read: {error}"))?;
-    Keys::parse(&json)?;
+    if Keys::parse(&json)?.is_empty() {
+        return Err(NO_USABLE_KEY.to_owned());
+    }
     Ok(KeySource::File(value.into()))
 }
 
@@ -227,7 +250,11 @@ mod tests {
         let all: Vec<_> = others.iter().cloned().chain([ed, rsa]).collect();
         let expected = vec![(Some("ed".to_owned()), Algorithm::EdDSA), (Some("rsa".to_owned()), Algorithm::RS256)];
         assert_eq!(parse(&json!(all)), Ok(expected));
-        assert!(parse(&json!(others)).is_err_and(|mistake| mistake.contains("there is no key")));
+        assert_eq!(parse(&json!(others)), Ok(vec![]));
         assert!(Keys::parse(b"{}").is_err());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, json!({ "keys": others }).to_string()).unwrap();
+        let refused = key_source(file.path().to_str().unwrap());
+        assert!(refused.is_err_and(|mistake| mistake.contains("there is no key")), "a service does not begin with none");
     }
 }

@@ -62,6 +62,12 @@ struct Remembered {
     callers: HashMap<String, Caller>,
 }
 
+impl Remembered {
+    fn is_by(&self, keys: &Arc<Keys>) -> bool {
+        self.keys.as_ref().is_some_and(|known| Arc::ptr_eq(known, keys))
+    }
+}
+
 impl Tokens {
     pub(crate) fn new(ring: Arc<KeyRing>, audience: String, issuer: Option<String>) -> Self {
         crate::rings::install();
@@ -78,16 +84,16 @@ impl Tokens {
         if let Some(caller) = self.recall(token, &keys) {
             return Ok(caller);
         }
-        let caller = match self.verify(token, &keys) {
+        let (caller, keys) = match self.verify(token, &keys) {
             // The key may be newer than what we have.
             Err(Unverified::UnknownKey) => {
                 self.ring.reread().await.map_err(|TooManyWait| TokenError::NoKeys)?;
                 let keys = self.ring.current().ok_or(TokenError::NoKeys)?;
-                self.verify(token, &keys).map_err(Unverified::into_error)?
+                (self.verify(token, &keys).map_err(Unverified::into_error)?, keys)
             }
-            outcome => outcome.map_err(Unverified::into_error)?,
+            outcome => (outcome.map_err(Unverified::into_error)?, keys),
         };
-        self.remember(token, &caller);
+        self.remember(token, &keys, &caller);
         Ok(caller)
     }
 
@@ -131,7 +137,7 @@ impl Tokens {
     fn recall(&self, token: &str, keys: &Arc<Keys>) -> Option<Caller> {
         let mut remembered = self.remembered();
         // With other keys it may not be good any more.
-        if !remembered.keys.as_ref().is_some_and(|known| Arc::ptr_eq(known, keys)) {
+        if !remembered.is_by(keys) {
             *remembered = Remembered { keys: Some(Arc::clone(keys)), callers: HashMap::new() };
         }
         let caller = remembered.callers.get(token)?;
@@ -142,8 +148,12 @@ impl Tokens {
         Some(caller.clone())
     }
 
-    fn remember(&self, token: &str, caller: &Caller) {
+    /// Remembers whose it is, unless other keys came in since it was checked with these: with those it may not be good.
+    fn remember(&self, token: &str, keys: &Arc<Keys>, caller: &Caller) {
         let mut remembered = self.remembered();
+        if !remembered.is_by(keys) {
+            return;
+        }
         if remembered.callers.len() >= REMEMBERED_MAX {
             remembered.callers.clear();
         }
@@ -198,5 +208,26 @@ fn in_words(error: &ErrorKind) -> String {
         }
         ErrorKind::Json(_) => "its claims need a sub, a role and an exp".to_owned(),
         _ => "it is malformed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::KeySource;
+
+    #[test]
+    fn a_token_that_was_checked_with_old_keys_is_not_remembered_by_new_ones() {
+        let ring = KeyRing::new(KeySource::File("none".into())).unwrap();
+        let tokens = Tokens::new(Arc::new(ring), "contrail".to_owned(), None);
+        let [old, new] = [(); 2].map(|()| Arc::new(Keys(Vec::new())));
+        let caller = Caller::new(Role::Service, "checkout", now() + Duration::from_secs(60));
+        assert!(tokens.recall("token", &old).is_none());
+        // While one request checks it with the old keys, another one comes with the new ones.
+        assert!(tokens.recall("another", &new).is_none());
+        tokens.remember("token", &old, &caller);
+        assert!(tokens.recall("token", &new).is_none());
+        tokens.remember("token", &new, &caller);
+        assert!(tokens.recall("token", &new).is_some());
     }
 }

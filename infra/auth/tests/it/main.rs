@@ -184,3 +184,31 @@ async fn while_the_key_server_hangs_nobody_waits_longer_than_for_one_fetch() {
     assert_eq!(requests.load(Ordering::SeqCst), 2);
     assert!(door.ask_for(Ok(&known)).await.is_ok() && health.is_ready());
 }
+
+#[tokio::test]
+async fn the_last_key_is_withdrawn_like_any_other() {
+    let [issuer, stranger] = [TokenIssuer::generate(), TokenIssuer::generate()].map(|issuer| issuer.expect("a key"));
+    let file = file_with(&issuer.key_set());
+    let health = Health::new("test");
+    let door = Door::new(settings(KeySource::File(file.path().to_owned()), None), &health).expect("a door");
+    let eventually_ready = async |expected: bool| {
+        let waiting = async {
+            while health.is_ready() != expected {
+                // A token of an unknown key has the keys read again, but not all the time.
+                assert!(door.ask_for(Ok(&token_of(&stranger))).await.is_err());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the keys are read again");
+    };
+    eventually_ready(true).await;
+    assert!(door.ask_for(Ok(&token_of(&issuer))).await.is_ok());
+
+    std::fs::write(&file, json!({"keys": []}).to_string()).expect("it is written");
+    eventually_ready(false).await;
+    assert!(matches!(door.ask_for(Ok(&token_of(&issuer))).await, Err(Refused::BadToken(_))));
+
+    std::fs::write(&file, issuer.key_set().to_string()).expect("it is written");
+    eventually_ready(true).await;
+    assert!(door.ask_for(Ok(&token_of(&issuer))).await.is_ok());
+}
