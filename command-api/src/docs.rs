@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     http::{
         HeaderName, HeaderValue,
         header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
@@ -39,8 +39,10 @@ fn file(content_type: &'static str, content: &'static str) -> Response {
     (headers, content).into_response()
 }
 
-async fn explain(Path(code): Path<String>) -> Result<Response, Problem> {
-    let Some(code) = Code::ALL.iter().find(|known| known.as_str() == code) else {
+async fn explain(code: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
+    // A code that is no text at all is none of ours either.
+    let code = code.ok().and_then(|Path(code)| Code::ALL.iter().find(|known| known.as_str() == code));
+    let Some(code) = code else {
         return Err(Problem::new(Code::RouteNotFound, "there is no problem of this code"));
     };
     let text = format!("{} {}\n\n{}.\n{}\n", code.status().as_u16(), code.as_str(), code.title(), code.explanation());

@@ -15,7 +15,7 @@ fn problem(status: u16, code: &str) -> (u16, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_route_is_404() {
     let server = Server::start().await;
-    for path in ["/", "/v1", "/v1/orders/", "/v2/orders", "/problems/unheard-of"] {
+    for path in ["/", "/v1", "/v1/orders/", "/v2/orders", "/problems/unheard-of", "/problems/%FF"] {
         assert_eq!(server.get(path).await.problem(), problem(404, "route-not-found"), "{path}");
     }
 }
