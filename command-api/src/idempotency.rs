@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use axum::http::HeaderMap;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -73,8 +73,8 @@ fn unquote(quoted: &str) -> Option<String> {
     }
 }
 
-/// SHA-256, in hex, of the route and the body's canonical form, in which neither white space nor the order of fields
-/// matters. Stored in the log: what it is computed from never changes.
+/// SHA-256, in hex, of the route and the body's canonical form, in which neither white space nor the order of fields nor how a
+/// whole number is written matters. Stored in the log: what it is computed from never changes.
 pub(crate) fn digest(route: &str, body: &Value) -> String {
     let mut canonical = format!("{route}\n");
     write_canonical(body, &mut canonical);
@@ -108,8 +108,21 @@ fn write_canonical(value: &Value, text: &mut String) {
             }
             text.push('}');
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => text.push_str(&value.to_string()),
+        Value::Number(number) => match whole(number) {
+            Some(whole) => text.push_str(&whole.to_string()),
+            None => text.push_str(&number.to_string()),
+        },
+        Value::Null | Value::Bool(_) | Value::String(_) => text.push_str(&value.to_string()),
     }
+}
+
+/// A whole number that was written as `2.0` or `2e0`: to who reads fields it is `2`. Beyond 2^53 a fraction may have been lost,
+/// and nothing that is asked for is as large.
+fn whole(number: &Number) -> Option<i64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    let float = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT_MAX)?;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole, and far from the ends of 64 bits")]
+    Some(float as i64)
 }
 
 #[cfg(test)]
@@ -158,10 +171,25 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_number_is_the_same_however_it_is_written() {
+        let digest_of = |number: &str| digest("POST /r", &serde_json::from_str(&format!("{{\"n\":[{number}]}}")).unwrap());
+        for (one, other) in [("2", "2.0"), ("2", "2e0"), ("-7", "-70e-1"), ("0", "-0.0"), ("99999999999", "9.9999999999e10")] {
+            assert_eq!(digest_of(one), digest_of(other), "{one} and {other}");
+        }
+        for (one, other) in [("2", "2.5"), ("2.5", "2.25"), ("1e300", "1e301"), ("18446744073709551615", "1e19")] {
+            assert_ne!(digest_of(one), digest_of(other), "{one} and {other}");
+        }
+    }
+
+    #[test]
     fn digests_and_request_ids_are_stored_and_never_change() {
         assert_eq!(
             digest("POST /r", &json!({"b": [1, "x\n"], "a": null})),
             "62a544338c452481dc2999b68f479216a717ebb7566303267920baa16dfc9a73"
+        );
+        assert_eq!(
+            digest("POST /r", &json!({"n": [0, -3, 2.5, u64::MAX]})),
+            "7a29ee887c610a3b0b1c255970c4cf0723c3f23db9352d62da7c385b793c51da"
         );
         let request_id = IdempotencyKey("k".to_owned()).request_id("order", "1");
         assert_eq!(request_id.to_string(), "27897b61-da86-5caa-99da-e23620e058b6");

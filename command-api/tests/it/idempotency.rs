@@ -66,7 +66,7 @@ async fn a_retried_receipt_gets_the_first_answer_though_thousands_of_events_came
 async fn the_same_body_written_differently_is_the_same_request() {
     let server = Server::start().await;
     let first = server.post("/v1/orders", "k", &order()).await;
-    let differently = r#" { "payment_method" : "pm_card_visa", "lines" : [ { "unit_price_minor" : 1250, "quantity" : 2,
+    let differently = r#" { "payment_method" : "pm_card_visa", "lines" : [ { "unit_price_minor" : 12.5e2, "quantity" : 2.0,
         "sku" : "TEA-1" } ], "currency" : "EUR", "customer" : { "name" : "\u0041", "id" : "c-42", "email" : "a@example.com" } } "#;
     let headers = [("content-type", "application/json; charset=utf-8"), ("idempotency-key", "\"k\"")];
     let again = server.send(Method::POST, "/v1/orders", &headers, differently).await;
