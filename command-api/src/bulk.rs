@@ -14,7 +14,6 @@ use axum::{
 };
 use prometheus_client::metrics::{counter::Counter, family::Family};
 use serde::Serialize;
-use serde_json::Value;
 use telemetry::metrics::Metrics;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
@@ -29,6 +28,7 @@ use crate::{
     fields::{Fields, read_object},
     idempotency::IdempotencyKey,
     identity::Identity,
+    json,
     limits::{
         BODY_BYTES_MAX, BULK_IDLE_S, BULK_LINES_IN_FLIGHT_MAX, BULK_RESULTS_WAITING_MAX, Limits, REQUEST_ID_CHARS_MAX,
         RETRY_AFTER_S,
@@ -130,12 +130,12 @@ fn read_line(line: &Line, caller: &Caller, context: &RequestContext) -> Result<C
     let Line::Whole(bytes) = line else {
         return Err(Problem::new(Code::ContentTooLarge, format!("the line is longer than {BODY_BYTES_MAX} bytes")));
     };
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| Problem {
+    let mut errors = FieldErrors::default();
+    let value = json::read(bytes, &mut errors).map_err(|error| Problem {
         code: Code::InvalidJson,
         detail: format!("the line is not JSON: {error}"),
         errors: vec![FieldError::syntax(&error)],
     })?;
-    let mut errors = FieldErrors::default();
     let line = read_object(&value, String::new(), &mut errors, BulkLine::read);
     let BulkLine { idempotency_key, correlation_id, order } = errors.finish(Code::InvalidFields, line)?;
     let mut context = context.clone();

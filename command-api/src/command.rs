@@ -24,6 +24,7 @@ use crate::{
     fields::{Fields, read_object},
     idempotency::{IdempotencyKey, digest},
     identity::Identity,
+    json,
     limits::BODY_BYTES_MAX,
     log::unavailable,
     precondition::IfMatch,
@@ -79,8 +80,8 @@ impl<B: CommandBody, S: Send + Sync> FromRequest<S> for Command<B> {
         let bytes = read_body(body).await?;
         caller.whose(B::ACTION)?;
         let (key, if_match) = read_headers::<B>(&parts.headers)?;
-        let value = parse::<B>(&parts.headers, &bytes)?;
         let mut errors = FieldErrors::default();
+        let value = parse::<B>(&parts.headers, &bytes, &mut errors)?;
         let body = read_object(&value, String::new(), &mut errors, B::read);
         let body = errors.finish(Code::InvalidFields, body)?;
         Ok(Self { body, key, caller, digest: digest(B::ROUTE, &value), if_match, context })
@@ -122,14 +123,14 @@ fn read_headers<B: CommandBody>(headers: &HeaderMap) -> Result<(IdempotencyKey, 
     errors.finish(Code::InvalidHeader, key.zip(if_match))
 }
 
-fn parse<B: CommandBody>(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Problem> {
+fn parse<B: CommandBody>(headers: &HeaderMap, bytes: &[u8], errors: &mut FieldErrors) -> Result<Value, Problem> {
     if B::MAY_BE_EMPTY && bytes.is_empty() {
         return Ok(Value::Object(Map::new()));
     }
     if !is_of_media_type(headers, &["application/json"]) {
         return Err(Problem::new(Code::UnsupportedMediaType, "send the body with Content-Type: application/json"));
     }
-    serde_json::from_slice(bytes).map_err(|error| Problem {
+    json::read(bytes, errors).map_err(|error| Problem {
         code: Code::InvalidJson,
         detail: format!("the body is not JSON: {error}"),
         errors: vec![FieldError::syntax(&error)],

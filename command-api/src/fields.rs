@@ -188,6 +188,6 @@ fn wrong_type(pointer: String, wanted: &str, found: &Value) -> FieldError {
 }
 
 /// A name as a JSON Pointer's token (RFC 6901, section 3).
-fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }

@@ -5,8 +5,9 @@
 //! from its key, and every aggregate remembers the requests that led to it.
 //!
 //! In reading order: [`settings`] and [`limits`]; [`api`] with the routes; `orders`, `bulk` and `stock`, the handlers; `command`,
-//! which all of them share; what they are made of (`fields`, `idempotency`, `precondition`, `answers`, `log`); what surrounds them
-//! (`observe`, `admission`, `identity`, `context`); [`problem`], the errors; [`openapi`] and `docs`, which describe it all.
+//! which all of them share; what they are made of (`json`, `fields`, `idempotency`, `precondition`, `answers`, `log`); what
+//! surrounds them (`observe`, `admission`, `identity`, `context`); [`problem`], the errors; [`openapi`] and `docs`, which
+//! describe it all.
 //!
 //! To add a command: a body type with `CommandBody` and a handler with `#[utoipa::path]` in `orders` or `stock`, a line in that
 //! module's `routes`, and `command-api openapi > command-api/openapi.json`.
@@ -27,6 +28,7 @@ mod command;
 
 mod fields;
 mod idempotency;
+mod json;
 mod precondition;
 
 mod log;

@@ -230,7 +230,8 @@ pub struct ProblemDocument {
 }
 
 /// Every code that a [`FieldError`] can have.
-pub const FIELD_ERROR_CODES: &[&str] = &["missing", "unknown-field", "wrong-type", "wrong-format", "out-of-range", "syntax"];
+pub const FIELD_ERROR_CODES: &[&str] =
+    &["missing", "unknown-field", "repeated-field", "wrong-type", "wrong-format", "out-of-range", "syntax"];
 
 /// One mistake and its place: a field of the body, a header, or a path parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]

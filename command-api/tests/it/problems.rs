@@ -213,6 +213,20 @@ async fn one_mistake_is_told_in_the_detail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_there_twice_is_refused() {
+    let server = Server::start().await;
+    let body = order().to_string().replace("\"quantity\":2", "\"quantity\":1,\"quantity\":2");
+    let answer = server.send(Method::POST, "/v1/orders", &[JSON, KEY], body.clone()).await;
+    assert_eq!(answer.problem(), problem(422, "invalid-fields"));
+    assert_eq!(answer.json()["detail"], "/lines/0/quantity: is there more than once");
+    assert_eq!(answer.errors(), ["/lines/0/quantity repeated-field"]);
+    let line = format!("{{\"idempotency_key\":\"k\",\"order\":{body}}}");
+    let answer = server.send(Method::POST, "/v1/orders/bulk", &[("content-type", "application/x-ndjson")], line).await;
+    assert_eq!(answer.json()["problem"]["errors"][0]["pointer"], "/order/lines/0/quantity");
+    assert_eq!(server.store.head().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_other_commands_check_their_fields_too() {
     let server = Server::start().await;
     let path = server.place().await;
