@@ -23,7 +23,8 @@ Every request under `/v1` needs a bearer token, unless the service was told to a
 answered like what does not exist.
 
 Every POST needs an `Idempotency-Key`, an import one on each line. The same key with the same body gets the first answer again, with `Idempotent-Replayed: true`; \
-the same key with another body gets 422. Texts are not blank and hold no control characters. \
+the same key with another body gets 422. A command that found done what it asks for changes nothing and takes no key: \
+sent again, it is answered with the order as it is by then. Texts are not blank and hold no control characters. \
 A command answered with 2xx is in the log and will not be lost.
 
 Every error is `application/problem+json` (RFC 9457). A path that is not listed here is answered 404 `route-not-found`, a method that \
@@ -378,7 +379,8 @@ fn parameters() -> Value {
         "IfMatch": header(
             "If-Match", false,
             "Carry the command out only on one of these versions: entity tags as `ETag` gave them (`\"3\"`), or `*`. A retry of a \
-             command that was carried out is answered whatever it says.",
+             command that was carried out is answered whatever it says, and so is a command that \
+             asks an order for what is so already.",
             tags,
         ),
         "IfNoneMatch": header(

@@ -310,8 +310,14 @@ async fn change<B: CommandBody>(
         if loaded.version == 0 {
             return Err(order_not_found());
         }
-        command.check_precondition(loaded.version)?;
-        decide(&loaded.aggregate, to_command(request)).map_err(|error| rejection(&error))
+        let decided = decide(&loaded.aggregate, to_command(request));
+        // What is so already may be answered whatever `If-Match` says (RFC 9110, section 13.1.1). It has to be: a command that
+        // changed nothing is not remembered, so its retry cannot be told from it, and others may have moved the order on
+        // meanwhile.
+        if !decided.as_ref().is_ok_and(Vec::is_empty) {
+            command.check_precondition(loaded.version)?;
+        }
+        decided.map_err(|error| rejection(&error))
     };
     command.carry_out(store, &order_id.to_string(), Expectation::Exists, now, decide).await
 }

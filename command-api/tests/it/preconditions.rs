@@ -51,6 +51,26 @@ async fn a_retry_is_answered_whatever_if_match_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_so_already_is_answered_whatever_if_match_says() {
+    let server = Server::start().await;
+    let path = server.place_confirmed().await;
+    let ship = async |key: &str, if_match: &str, carrier: &str| {
+        let headers = [("idempotency-key", key), ("if-match", if_match)];
+        let parcel = json!({"carrier": carrier, "tracking_number": "JD1"});
+        server.post_with(&format!("{path}/ship"), &headers, &parcel).await
+    };
+    assert_eq!(ship("a", "\"3\"", "DHL").await.json()["status"], "SHIPPED");
+    assert_eq!(ship("b", "\"4\"", "DHL").await.status, 200, "another one who ships the same parcel");
+    assert_eq!(server.post(&format!("{path}/deliver"), "d", &json!({})).await.status, 200);
+
+    let again = ship("b", "\"4\"", "DHL").await;
+    assert_eq!((again.status.as_u16(), again.replayed()), (200, false));
+    assert_eq!((&again.json()["status"], &again.json()["version"]), (&json!("DELIVERED"), &json!(5)));
+    assert_eq!(ship("c", "\"4\"", "UPS").await.problem(), (412, "precondition-failed".to_owned()), "that is not so");
+    assert_eq!(server.order_events(&path).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_exist_matches_nothing() {
     let server = Server::start().await;
     assert_eq!(receive(&server, "a", "*").await.problem(), (412, "precondition-failed".to_owned()));
