@@ -103,18 +103,27 @@ fn draining() -> Problem {
     Problem::new(Code::Draining, "this instance is about to end; connect again")
 }
 
-/// Lets a request in, or answers 503 at once; answers 503 at the deadline, and gives the request up.
-pub(crate) async fn admit(State(admission): State<Admission>, request: Request, next: Next) -> Response {
+/// Lets nobody in once the drain has started; answers 503 at the deadline, and gives the request up.
+///
+/// It surrounds all that a request may have to wait for: being asked who sends it, the arrival of its body, and the work. Only
+/// the work needs a place ([`admit`]).
+pub(crate) async fn let_in(State(admission): State<Admission>, request: Request, next: Next) -> Response {
     if admission.drain.is_started() {
         let mut response = draining().into_response();
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return response;
     }
+    let answered = tokio::time::timeout(admission.deadline, next.run(request)).await;
+    answered.unwrap_or_else(|_| admission.overdue().into_response())
+}
+
+/// Gives a request a place, or answers 503 at once. Whoever comes here is known and has sent everything: nobody can keep a
+/// place by sending slowly, or by making us wait for the keys of callers.
+pub(crate) async fn admit(State(admission): State<Admission>, request: Request, next: Next) -> Response {
     let Ok(_place) = admission.places.try_acquire() else {
         return Problem::new(Code::Overloaded, "too many requests are in flight; nothing was changed").into_response();
     };
-    let answered = tokio::time::timeout(admission.deadline, next.run(request)).await;
-    answered.unwrap_or_else(|_| admission.overdue().into_response())
+    next.run(request).await
 }
 
 #[cfg(test)]
@@ -128,7 +137,7 @@ mod tests {
     async fn nobody_comes_in_once_the_drain_has_started() {
         let drain = Drain::manual();
         let admission = Admission::new(&Limits::default(), drain.clone());
-        let router = Router::new().route("/", get(async || "in")).layer(from_fn_with_state(admission, admit));
+        let router = Router::new().route("/", get(async || "in")).layer(from_fn_with_state(admission, let_in));
         let ask = async || router.clone().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(ask().await.status(), 200);
 

@@ -14,7 +14,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    admission::{Admission, admit},
+    admission::{Admission, admit, let_in},
+    body::{LargeBodies, receive},
     bulk::{self, Bulk},
     docs,
     identity::identify,
@@ -35,14 +36,19 @@ pub(crate) struct Api {
 /// The whole HTTP surface of the service; `door` asks those who want something of `/v1` who they are. `health` and `metrics` are served, not
 /// changed, except that requests are counted.
 pub fn router(store: JetStreamEventStore, door: Door, health: Health, metrics: Metrics, drain: Drain, limits: &Limits) -> Router {
-    let (commands, _) = documented_routes().split_for_parts();
     let admission = Admission::new(limits, drain);
     admission.tell(limits, &metrics);
     let request_metrics = RequestMetrics::new(&metrics);
     metrics.register(|registry| registry.register_collector(Box::new(store.metrics())));
     let bulk = Bulk::new(limits, door.clone(), admission.clone(), &metrics);
-    let commands = commands.with_state(Api { store, bulk });
-    let commands = commands.route_layer(from_fn_with_state(door, identify)).route_layer(from_fn_with_state(admission, admit));
+    // From the outside in: nobody once the drain has started; who sends it; the whole body, except of an import, which is read
+    // as it arrives; then a place.
+    let place = from_fn_with_state(admission.clone(), admit);
+    let (single, _) = single_routes().split_for_parts();
+    let single = single.route_layer(place.clone()).route_layer(from_fn_with_state(LargeBodies::new(limits), receive));
+    let (imports, _) = bulk::routes().split_for_parts();
+    let commands = single.merge(imports.route_layer(place)).with_state(Api { store, bulk });
+    let commands = commands.route_layer(from_fn_with_state(door, identify)).route_layer(from_fn_with_state(admission, let_in));
     let routes = Router::new()
         .merge(commands)
         .route("/openapi.json", get(openapi_json))
@@ -62,7 +68,12 @@ fn surround(routes: Router, request_metrics: RequestMetrics) -> Router {
 
 /// The routes that the OpenAPI document describes from their own annotations.
 pub(crate) fn documented_routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().merge(orders::routes()).merge(bulk::routes()).merge(stock::routes())
+    single_routes().merge(bulk::routes())
+}
+
+/// Those with one command or query in a request.
+fn single_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().merge(orders::routes()).merge(stock::routes())
 }
 
 async fn openapi_json() -> impl IntoResponse {

@@ -2,30 +2,27 @@
 
 use auth::{Action, Caller};
 use axum::{
-    body::Body,
     extract::{FromRequest, Request as HttpRequest},
     http::{HeaderMap, header::CONTENT_TYPE},
 };
-use bytes::{Bytes, BytesMut};
 use domain::{
     Request, RequestMemory, SnapshotState,
     order::{Order, OrderStatus},
     stock::{Stock, StockLevel},
 };
 use event_store::{EventContext, Executed, JetStreamEventStore, Loaded, STREAM};
-use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
 use telemetry::trace::Span;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    body::Received,
     context::{RequestContext, new_id},
     fields::{Fields, read_object},
     idempotency::{IdempotencyKey, digest},
     identity::Identity,
     json,
-    limits::BODY_BYTES_MAX,
     log::unavailable,
     precondition::IfMatch,
     problem::{Code, FieldError, FieldErrors, Problem},
@@ -33,9 +30,6 @@ use crate::{
 
 /// CloudEvents `source` of everything that this service appends.
 pub(crate) const SOURCE: &str = "/contrail/command-api";
-/// How much of a body that is too long is read and thrown away, in bytes, so that a client that is still sending it gets to
-/// read the answer.
-pub(crate) const BODY_DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What a command's body holds.
 pub(crate) trait CommandBody: Sized + Send {
@@ -73,11 +67,10 @@ impl<B: CommandBody, S: Send + Sync> FromRequest<S> for Command<B> {
     async fn from_request(request: HttpRequest, state: &S) -> Result<Self, Problem> {
         use axum::extract::FromRequestParts as _;
 
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, _) = request.into_parts();
         let context = RequestContext::from_request_parts(&mut parts, state).await?;
         let Identity(caller) = Identity::from_request_parts(&mut parts, state).await?;
-        // The body comes first: a client that is still sending does not read an answer.
-        let bytes = read_body(body).await?;
+        let Received(bytes) = Received::from_request_parts(&mut parts, state).await?;
         caller.whose(B::ACTION)?;
         let (key, if_match) = read_headers::<B>(&parts.headers)?;
         let mut errors = FieldErrors::default();
@@ -93,26 +86,6 @@ impl<B: CommandBody> Command<B> {
     pub(crate) fn one_of_many(body: B, value: &Value, key: IdempotencyKey, caller: Caller, context: RequestContext) -> Self {
         Self { body, key, caller, digest: digest(B::ROUTE, value), if_match: None, context }
     }
-}
-
-/// The whole body, if it is no longer than [`BODY_BYTES_MAX`].
-async fn read_body(mut body: Body) -> Result<Bytes, Problem> {
-    let mut bytes = BytesMut::new();
-    let mut length = 0_usize;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::new(Code::InvalidJson, "the body did not arrive as a whole"))?;
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len();
-        if length <= BODY_BYTES_MAX {
-            bytes.extend_from_slice(&data);
-        } else if length > BODY_DISCARDED_BYTES_MAX {
-            break;
-        }
-    }
-    if length > BODY_BYTES_MAX {
-        return Err(Problem::new(Code::ContentTooLarge, format!("the body is longer than {BODY_BYTES_MAX} bytes")));
-    }
-    Ok(bytes.freeze())
 }
 
 fn read_headers<B: CommandBody>(headers: &HeaderMap) -> Result<(IdempotencyKey, Option<IfMatch>), Problem> {

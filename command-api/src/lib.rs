@@ -6,8 +6,8 @@
 //!
 //! In reading order: [`settings`] and [`limits`]; [`api`] with the routes; `orders`, `bulk` and `stock`, the handlers; `command`,
 //! which all of them share; what they are made of (`json`, `fields`, `idempotency`, `precondition`, `answers`, `log`); what
-//! surrounds them (`observe`, `admission`, `identity`, `context`); [`problem`], the errors; [`openapi`] and `docs`, which
-//! describe it all.
+//! surrounds them (`observe`, `admission`, `identity`, `body`, `context`); [`problem`], the errors; [`openapi`] and `docs`,
+//! which describe it all.
 //!
 //! To add a command: a body type with `CommandBody` and a handler with `#[utoipa::path]` in `orders` or `stock`, a line in that
 //! module's `routes`, and `command-api openapi > command-api/openapi.json`.
@@ -36,6 +36,7 @@ mod log;
 mod answers;
 
 mod admission;
+mod body;
 mod context;
 mod headers;
 mod identity;

@@ -4,6 +4,11 @@ use std::time::Duration;
 
 /// Longest request body, in bytes; a longer one is answered 413.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Longest request body, in bytes, that needs no place among [`LARGE_BODIES_MAX`] while it arrives: nearly every command is
+/// shorter.
+pub const SMALL_BODY_BYTES_MAX: usize = 16 * 1024;
+/// Most longer bodies that may be arriving, or be worked on, at the same time; one more is answered 503.
+pub const LARGE_BODIES_MAX: usize = 256;
 /// Longest sum of all header names and values, in bytes; more is answered 431.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Longest path and query, in bytes; a longer one is answered 414.
@@ -23,7 +28,8 @@ pub const PROBLEM_TEXT_CHARS_MAX: usize = 400;
 /// No problem document is longer, in bytes: the listed mistakes, the detail, in which a character takes up to six, and 2 KiB
 /// for the rest.
 pub const PROBLEM_BYTES_MAX: usize = FIELD_ERRORS_BYTES_MAX + 6 * PROBLEM_TEXT_CHARS_MAX + 2 * 1024;
-/// Most commands and queries that are worked on at the same time; one more is answered 503.
+/// Most commands and queries that are worked on at the same time, from the arrival of the whole body on; one more is answered
+/// 503.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
 /// How long a request may take, its body's arrival included, in seconds; then it is answered 503.
 pub const REQUEST_DEADLINE_S: u64 = 10;
@@ -54,6 +60,8 @@ pub const READINESS_INTERVAL_S: u64 = 1;
 pub struct Limits {
     /// See [`REQUESTS_IN_FLIGHT_MAX`].
     pub requests_in_flight_max: usize,
+    /// See [`LARGE_BODIES_MAX`].
+    pub large_bodies_max: usize,
     /// See [`REQUEST_DEADLINE_S`].
     pub request_deadline: Duration,
     /// See [`BULK_REQUESTS_MAX`].
@@ -66,6 +74,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX,
+            large_bodies_max: LARGE_BODIES_MAX,
             request_deadline: Duration::from_secs(REQUEST_DEADLINE_S),
             bulk_requests_max: BULK_REQUESTS_MAX,
             bulk_idle: Duration::from_secs(BULK_IDLE_S),

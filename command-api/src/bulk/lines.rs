@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use crate::{
-    command::BODY_DISCARDED_BYTES_MAX,
+    body::BODY_DISCARDED_BYTES_MAX,
     limits::{BODY_BYTES_MAX, BULK_FAREWELL_S},
 };
 

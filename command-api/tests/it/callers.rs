@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use auth::settings::RateLimits;
+use command_api::limits::Limits;
 use domain::order::{Cause, OrderEvent};
 use local_stack::tokens::{AUDIENCE, Claims, ROLES, TokenIssuer};
 use reqwest::{Method, StatusCode};
@@ -89,6 +90,18 @@ async fn a_token_that_is_not_good_is_refused_and_nothing_happens() {
     for path in ["/health", "/ready", "/metrics", "/openapi.json", "/docs"] {
         assert_eq!(server.get(path).await.status, StatusCode::OK, "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_known_takes_no_place() {
+    let issuer = TokenIssuer::generate().unwrap();
+    let limits = Limits { requests_in_flight_max: 0, ..Limits::default() };
+    let server = Server::start_guarded_with(&issuer, UNLIMITED, limits).await;
+    let stranger = TokenIssuer::generate().unwrap();
+    let refused = post(&server, &token(&stranger, "service", "s"), "/v1/orders", "k", &order()).await;
+    assert_eq!(refused.problem(), (401, "unauthenticated".to_owned()), "though there is no place");
+    let known = post(&server, &token(&issuer, "service", "s"), "/v1/orders", "k", &order()).await;
+    assert_eq!(known.problem(), (503, "overloaded".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

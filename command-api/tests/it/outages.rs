@@ -89,22 +89,52 @@ async fn a_request_that_takes_too_long_is_503_not_a_hang() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_request_too_many_is_503_while_operations_are_answered() {
     let limits = Limits { requests_in_flight_max: 1, ..Limits::default() };
-    let server = Server::start_with(limits).await;
-    let mut waiting = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
-    waiting.write_all(b"POST /v1/orders HTTP/1.1\r\nhost: x\r\nconnection: close\r\nidempotency-key: k\r\n").await.unwrap();
-    waiting.write_all(b"content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n").await.unwrap();
-    // The server asks for the body, so the request is in flight, and none of those that follow can have been in its way.
-    let mut interim = [0; 25];
-    waiting.read_exact(&mut interim).await.unwrap();
-    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
-
+    let mut server = Server::start_with(limits).await;
     let path = "/v1/stock/TEA-1";
+    tokio::task::block_in_place(|| server.nats.freeze());
+    let mut waiting = connect(&server).await;
+    waiting.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    eventually("it to be in flight", async || server.metrics().await.contains("http_requests_in_flight 1")).await;
+
     assert_eq!(server.get(path).await.problem(), (503, "overloaded".to_owned()));
     assert_eq!(server.get(path).await.header("retry-after"), "1");
     assert_eq!(server.get("/health").await.status, 200);
-    waiting.write_all(b"{}").await.unwrap();
-    assert!(read_to_end(&mut waiting).await.starts_with("HTTP/1.1 422 "));
+    tokio::task::block_in_place(|| server.nats.thaw());
+    assert!(read_to_end(&mut waiting).await.starts_with("HTTP/1.1 404 "));
     eventually("the door to open", async || server.get(path).await.status == 404).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_slowly_is_in_nobodys_way() {
+    let limits = Limits { requests_in_flight_max: 1, ..Limits::default() };
+    let server = Server::start_with(limits).await;
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let mut connection = connect(&server).await;
+        connection.write_all(post_head(2).as_bytes()).await.unwrap();
+        // The server asks for the body, so it has got as far as a request does whose body does not come.
+        let mut interim = [0; 25];
+        connection.read_exact(&mut interim).await.unwrap();
+        assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+        slow.push(connection);
+    }
+    assert_eq!(server.post("/v1/orders", "k", &order()).await.status, 201);
+    for mut connection in slow {
+        connection.write_all(b"{}").await.unwrap();
+        assert!(read_to_end(&mut connection).await.starts_with("HTTP/1.1 422 "));
+    }
+}
+
+async fn connect(server: &Server) -> TcpStream {
+    TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap()
+}
+
+/// The head of a command whose body is sent once the server asks for it.
+fn post_head(content_length: usize) -> String {
+    format!(
+        "POST /v1/orders HTTP/1.1\r\nhost: x\r\nconnection: close\r\nidempotency-key: slow\r\ncontent-type: application/json\r\n\
+         expect: 100-continue\r\ncontent-length: {content_length}\r\n\r\n"
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,6 +73,10 @@ impl Server {
 
     /// One that asks callers for tokens of `issuer`, with these limits for each.
     pub(crate) async fn start_guarded(issuer: &TokenIssuer, rates: RateLimits) -> Self {
+        Self::start_guarded_with(issuer, rates, Limits::default()).await
+    }
+
+    pub(crate) async fn start_guarded_with(issuer: &TokenIssuer, rates: RateLimits, limits: Limits) -> Self {
         let key_set = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&key_set, issuer.key_set().to_string()).unwrap();
         let settings = AuthSettings::Keys {
@@ -81,7 +85,7 @@ impl Server {
             issuer: None,
             limits: rates,
         };
-        let server = Self::start_behind(|health| Door::new(settings, health).unwrap(), Limits::default()).await;
+        let server = Self::start_behind(|health| Door::new(settings, health).unwrap(), limits).await;
         server.set_up_log().await;
         eventually("the keys are read", async || server.get("/ready").await.status == StatusCode::OK).await;
         server
