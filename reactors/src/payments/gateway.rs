@@ -145,16 +145,24 @@ impl GatewayError {
             // 409, 424 and 425 are about another request under the same key.
             Self::Transient { source: Trouble::Answered { status, .. }, .. } => *status >= 500 || matches!(status, 408 | 429),
             Self::Transient { source: Trouble::Undecided { .. }, .. } => false,
-            Self::Permanent { status, .. } => !is_about_the_request(*status),
+            Self::Permanent { .. } => !self.is_about_the_request(),
+        }
+    }
+
+    /// Whether the gateway refuses this one charge or refund for good. 401 and 403 are about our key, 405 and a 404 that names nothing about
+    /// the address: nobody's order suffers from those; they wait until the setting is mended. A 404 for something that the gateway does not
+    /// know is about that: of a charge that was made under another account, for example.
+    pub fn is_about_the_request(&self) -> bool {
+        match self {
+            Self::Transient { .. } => false,
+            Self::Permanent { status: 404, code, .. } => code == NOT_KNOWN,
+            Self::Permanent { status, .. } => matches!(status, 200 | 400 | 402 | 422),
         }
     }
 }
 
-/// Whether the gateway's refusal is about this one charge or refund. 401 and 403 are about our key, 404 and 405 about the
-/// address: nobody's order suffers from those; they wait until the setting is mended.
-pub(super) fn is_about_the_request(status: u16) -> bool {
-    matches!(status, 200 | 400 | 402 | 422)
-}
+/// Stripe's code for an id that it does not know.
+const NOT_KNOWN: &str = "resource_missing";
 
 /// What happened to a request that may be sent again.
 #[derive(Debug, thiserror::Error)]

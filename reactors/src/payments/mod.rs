@@ -332,7 +332,7 @@ impl Payments {
         self.metrics.charged(match &answer {
             Ok(ChargeOutcome::Captured { .. }) => ChargeEnd::Captured,
             Ok(ChargeOutcome::Declined { .. }) => ChargeEnd::Declined,
-            Err(GatewayError::Permanent { status, .. }) if gateway::is_about_the_request(*status) => ChargeEnd::Declined,
+            Err(error) if error.is_about_the_request() => ChargeEnd::Declined,
             Err(_) => ChargeEnd::Failed,
         });
         match answer {
@@ -342,9 +342,10 @@ impl Payments {
             }
             Ok(ChargeOutcome::Declined { code, message }) => Ok(Outcome::declined(code, message)),
             // The gateway understood and will never accept this charge: the customer's order ends, the others go on.
-            Err(GatewayError::Permanent { status, code, message, .. }) if gateway::is_about_the_request(status) => {
-                Ok(Outcome::declined(code, message))
-            }
+            Err(error) if error.is_about_the_request() => match error {
+                GatewayError::Permanent { code, message, .. } => Ok(Outcome::declined(code, message)),
+                GatewayError::Transient { .. } => Err(gateway_failure(error)),
+            },
             Err(error) => Err(gateway_failure(error)),
         }
     }
@@ -438,7 +439,7 @@ fn cancel_declined(message: String) -> OrderCommand {
 fn gateway_failure(error: GatewayError) -> Failure {
     match &error {
         GatewayError::Transient { .. } => Failure::Transient { retry_after: error.retry_after(), source: Box::new(error) },
-        GatewayError::Permanent { status, .. } if gateway::is_about_the_request(*status) => Failure::permanent(error),
+        GatewayError::Permanent { .. } if error.is_about_the_request() => Failure::permanent(error),
         GatewayError::Permanent { .. } => Failure::transient(error),
     }
 }

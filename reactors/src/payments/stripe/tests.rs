@@ -72,6 +72,17 @@ async fn what_will_not_pass_is_permanent() {
 }
 
 #[tokio::test]
+async fn what_the_gateway_does_not_know_is_no_trouble_of_the_gateway() {
+    for (status, code, is_about_the_request) in
+        [(404, "resource_missing", true), (404, "", false), (400, "resource_missing", true), (401, "", false), (405, "", false)]
+    {
+        let error = charge(status, &[], error("invalid_request_error", code)).await.unwrap_err();
+        assert_eq!(error.is_about_the_request(), is_about_the_request, "{status} {code}");
+        assert_eq!(error.is_of_the_gateway(), !is_about_the_request, "{status} {code}");
+    }
+}
+
+#[tokio::test]
 async fn a_card_error_is_a_decline_and_not_a_failure() {
     let body = json!({"error": {"type": "card_error", "code": "card_declined", "decline_code": "lost_card", "message": "No."}});
     let declined = ChargeOutcome::Declined { code: "lost_card".to_owned(), message: "No.".to_owned() };
