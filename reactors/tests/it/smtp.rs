@@ -185,6 +185,7 @@ async fn mail_waits_while_the_server_does_not_take_any_whatever_the_reason() {
     for (command, answer) in [
         ("MAIL FROM", "550 5.7.1 sender unknown"),
         ("RCPT TO", "554 5.7.1 relay access denied"),
+        ("DATA", "554 5.7.1 client host blocked"),
         ("greeting", "554 no mail today"),
         ("EHLO", "hang up"),
     ] {

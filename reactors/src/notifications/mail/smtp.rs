@@ -188,11 +188,13 @@ async fn converse(connection: &mut AsyncSmtpConnection, envelope: &Envelope, mai
     };
     // Many servers say only now what they have against us: that we may not relay, or have to log in.
     let about_recipient = move |error: SmtpError| if is_about_us(&error) { of_us(error) } else { about("recipient")(error) };
+    // It has not seen the message yet.
+    let about_data = move |error: SmtpError| if is_about_us(&error) { of_us(error) } else { about("message")(error) };
     connection.command(Mail::new(envelope.from().cloned(), Vec::new())).await.map_err(of_us)?;
     for recipient in envelope.to() {
         connection.command(Rcpt::new(recipient.clone(), Vec::new())).await.map_err(about_recipient)?;
     }
-    connection.command(Data).await.map_err(about("message"))?;
+    connection.command(Data).await.map_err(about_data)?;
     connection.message(mail).await.map_err(about("message"))?;
     Ok(())
 }
