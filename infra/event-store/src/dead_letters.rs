@@ -18,8 +18,8 @@ use crate::{
     wire::{DEAD_LETTER_STREAM, DEAD_LETTER_SUBJECTS},
 };
 
-/// JetStream's code for a sequence that has no message (any more).
-const SEQUENCE_NOT_FOUND: u64 = 10_043;
+/// JetStream's codes for a sequence that has no message (any more).
+const SEQUENCE_NOT_FOUND: [u64; 2] = [10_043, 10_057];
 /// Letters that are asked for at a time.
 const LISTED_AT_ONCE: usize = 256;
 /// When the server forgets a consumer whose user has died amid a list.
@@ -207,7 +207,7 @@ async fn list(consumer: &PullConsumer) -> Result<Vec<KeptLetter>, ReadError> {
 }
 
 fn is_gone(kind: DeleteMessageErrorKind) -> bool {
-    matches!(kind, DeleteMessageErrorKind::JetStream(error) if error.error_code().0 == SEQUENCE_NOT_FOUND)
+    matches!(kind, DeleteMessageErrorKind::JetStream(error) if SEQUENCE_NOT_FOUND.contains(&error.error_code().0))
 }
 
 fn unavailable(error: impl fmt::Display) -> ReadError {
