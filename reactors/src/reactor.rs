@@ -37,6 +37,10 @@ use crate::{
     retry::{HandedBack, RetryBudget},
 };
 
+/// Events of one reactor that may wait with the server for another try: more than one mail server that puts off, or one SKU that cannot be
+/// read, should ever gather. A further one holds up the reactor, until one of them is tried.
+pub(crate) const PARKED_MAX: i64 = 65_536;
+
 /// After how long without a sign of life an event is handed to another instance.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(6);
 /// How often an event that is in hand says so, whether it is worked on or waits for its turn; well within [`ACK_WAIT`].
@@ -230,6 +234,7 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
         beginning: R::BEGINNING,
         ack_wait: ACK_WAIT,
         in_flight_max: i64::try_from((R::CONCURRENCY * 2).max(IN_FLIGHT_MIN)).unwrap_or(i64::MAX),
+        parked_max: PARKED_MAX,
         sharing: Sharing::All,
     });
     let shared = Arc::new(Shared { reactor, surroundings, handed_back: HandedBack::default(), finished: AtomicU64::new(0) });

@@ -50,6 +50,9 @@ pub struct WorkQueueOptions {
     pub ack_wait: Duration,
     /// Most events handed out and not acknowledged, over all instances.
     pub in_flight_max: i64,
+    /// Events beside those that may wait with the server for the pause after which they were handed back, over all instances. They count as handed
+    /// out there: without room for them so many that wait would hold up all others.
+    pub parked_max: i64,
     /// Who gets them.
     pub sharing: Sharing,
 }
@@ -307,7 +310,7 @@ impl WorkQueue {
             filter_subjects: options.source.subjects(),
             ack_policy: AckPolicy::Explicit,
             ack_wait: options.ack_wait,
-            max_ack_pending: options.in_flight_max,
+            max_ack_pending: options.in_flight_max.saturating_add(options.parked_max),
             priority_policy: if has_one_active { PriorityPolicy::PinnedClient } else { PriorityPolicy::None },
             priority_groups: has_one_active.then(|| PRIORITY_GROUP.to_owned()).into_iter().collect(),
             priority_timeout: if has_one_active { TAKEOVER_AFTER } else { Duration::ZERO },

@@ -46,6 +46,7 @@ fn orders(beginning: Beginning) -> WorkQueueOptions {
         beginning,
         ack_wait: Duration::from_mins(5),
         in_flight_max: 1_000,
+        parked_max: 0,
         sharing: Sharing::All,
     }
 }

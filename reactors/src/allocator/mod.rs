@@ -42,7 +42,7 @@ use crate::{
     clock,
     dead_letters::{self, chain},
     metrics::ReactorMetrics,
-    reactor::{ACK_WAIT, PROGRESS_INTERVAL, Surroundings},
+    reactor::{ACK_WAIT, PARKED_MAX, PROGRESS_INTERVAL, Surroundings},
 };
 
 /// The allocator's name: of its durable consumer, in logs, metrics and dead letters.
@@ -93,6 +93,7 @@ pub async fn run(options: AllocatorOptions, surroundings: Surroundings) {
         beginning: Beginning::First,
         ack_wait: ACK_WAIT,
         in_flight_max: IN_FLIGHT_MAX,
+        parked_max: PARKED_MAX,
         sharing: Sharing::OneActive,
     });
     let stocks = Stocks::new(store.clone());

@@ -48,6 +48,7 @@ pub async fn watch(surroundings: Surroundings) {
         beginning: Beginning::First,
         ack_wait: ACK_WAIT,
         in_flight_max: IN_FLIGHT_MAX,
+        parked_max: 0,
         // The one who holds an order's event has to see how the order ends.
         sharing: Sharing::OneActive,
     });

@@ -226,6 +226,7 @@ impl Shop {
             beginning: Beginning::First,
             ack_wait: Duration::from_secs(6),
             in_flight_max: if sharing == Sharing::All { 2_048 } else { 4_096 },
+            parked_max: 0,
             sharing,
         });
         let acknowledging = async {

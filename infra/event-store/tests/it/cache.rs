@@ -113,6 +113,7 @@ async fn what_a_queue_hands_out_makes_the_cache_follow_the_log() {
         beginning: Beginning::First,
         ack_wait: Duration::from_secs(10),
         in_flight_max: 100,
+        parked_max: 0,
         sharing: Sharing::All,
     };
     let mut queue = store.work_queue(options);

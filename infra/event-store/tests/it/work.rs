@@ -12,6 +12,7 @@ const OPTIONS: WorkQueueOptions = WorkQueueOptions {
     beginning: Beginning::First,
     ack_wait: Duration::from_secs(1),
     in_flight_max: 100,
+    parked_max: 0,
     sharing: Sharing::All,
 };
 
@@ -31,6 +32,25 @@ async fn an_item_comes_again_until_it_is_done() {
     third.done().await;
     let nothing = tokio::time::timeout(Duration::from_millis(1_500), queue.next_batch(10)).await;
     assert!(nothing.is_err(), "what is done does not come again");
+}
+
+#[tokio::test]
+async fn what_was_handed_back_for_a_while_does_not_hold_up_the_others() {
+    const FEW: WorkQueueOptions = WorkQueueOptions { in_flight_max: 4, parked_max: 100, ..OPTIONS };
+    let (_server, store) = log().await;
+    for _ in 0..20 {
+        receive(&store, "TEA", 1).await;
+    }
+    let mut queue = store.work_queue(FEW);
+    let mut positions = Vec::new();
+    while positions.len() < 20 {
+        let items = tokio::time::timeout(Duration::from_secs(10), queue.next_batch(10)).await.expect("the others come");
+        for item in items {
+            positions.push(item.position);
+            item.again_after(Duration::from_secs(60)).await;
+        }
+    }
+    assert_eq!(positions, (1..=20).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -240,7 +260,11 @@ async fn a_dead_letter_is_kept_once_until_it_is_replaced_removed_or_discarded() 
     for _ in 0..2 {
         store.discard_dead_letter(&second, "a test", NOW).await.unwrap();
     }
-    assert_eq!(store.dead_letters().await.unwrap(), [third]);
+    assert_eq!(store.dead_letters().await.unwrap(), [third.clone()]);
+    for _ in 0..2 {
+        store.remove_dead_letter(&third).await.unwrap();
+    }
+    assert_eq!(store.dead_letters().await.unwrap(), []);
     let client = async_nats::connect(server.url()).await.unwrap();
     let mut stream = async_nats::jetstream::new(client).get_stream("DISCARDED_LETTERS").await.unwrap();
     assert_eq!(stream.info().await.unwrap().state.messages, 1);
