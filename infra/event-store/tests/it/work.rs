@@ -260,7 +260,7 @@ async fn a_dead_letter_is_kept_once_until_it_is_replaced_removed_or_discarded() 
     for _ in 0..2 {
         store.discard_dead_letter(&second, "a test", NOW).await.unwrap();
     }
-    assert_eq!(store.dead_letters().await.unwrap(), [third.clone()]);
+    assert_eq!(store.dead_letters().await.unwrap(), std::slice::from_ref(&third));
     for _ in 0..2 {
         store.remove_dead_letter(&third).await.unwrap();
     }
