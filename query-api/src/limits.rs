@@ -41,8 +41,12 @@ pub const PAGE_ROWS_DEFAULT: i32 = 20;
 
 /// Deepest nesting of fields. The introspection query of the common tools needs 15.
 pub const QUERY_DEPTH_MAX: usize = 16;
-/// Highest cost of a query: one per field, times the page size for everything within a page, plus [`LOOKUP_COST`] per read.
+/// Highest cost of a query: one per field, times the page size for everything within a page, times
+/// [`INNER_LIST_ENTRIES_ASSUMED`] for everything within a list of a row, plus [`LOOKUP_COST`] per read.
 pub const QUERY_COMPLEXITY_MAX: usize = 10_000;
+/// How many entries a list within a row, such as the lines of an order, counts as in a query's cost. It may have ten times as
+/// many: few do, and a page of the largest orders is an answer of some megabytes at [`QUERY_COMPLEXITY_MAX`] nevertheless.
+pub const INNER_LIST_ENTRIES_ASSUMED: usize = 10;
 /// What one read from the database adds to a query's cost.
 pub const LOOKUP_COST: usize = 10;
 /// Most fields and fragments of a document after every fragment is put in the place where it is used, `__typename` included. Bounds aliases,

@@ -4,7 +4,7 @@ use async_graphql::connection::Edge;
 use async_graphql::{Context, OutputType};
 
 use super::Listed;
-use crate::limits::{LOOKUP_COST, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
+use crate::limits::{INNER_LIST_ENTRIES_ASSUMED, LOOKUP_COST, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
 use crate::paging::Key as _;
 use crate::reads::{Ends, Slice, Table};
 
@@ -13,6 +13,11 @@ pub(super) fn page_cost(first: Option<i32>, last: Option<i32>, row_cost: usize) 
     // What is out of range is refused later, with a better message.
     let rows = first.or(last).unwrap_or(PAGE_ROWS_DEFAULT).clamp(1, PAGE_ROWS_MAX);
     LOOKUP_COST + usize::try_from(rows).unwrap_or_default() * row_cost
+}
+
+/// What a list costs that comes with its row: no read, and its content once per entry that is assumed.
+pub(super) fn inner_list_cost(entry_cost: usize) -> usize {
+    1 + INNER_LIST_ENTRIES_ASSUMED * entry_cost
 }
 
 /// Which ends of the page the query asks for.

@@ -11,7 +11,7 @@ use read_store::projections::ProjectionName;
 use read_store::views::OrderView;
 use time::OffsetDateTime;
 
-use super::arguments::{ends, listed, page_cost};
+use super::arguments::{ends, inner_list_cost, listed, page_cost};
 use super::audit::AuditEvent;
 use super::money::Money;
 use super::scalars::{Position, int};
@@ -83,6 +83,7 @@ impl Order {
     }
 
     /// What is bought.
+    #[graphql(complexity = "inner_list_cost(child_complexity)")]
     async fn lines(&self) -> Vec<OrderLine> {
         let currency = self.view.total.currency;
         self.view.lines.iter().map(|line| OrderLine::new(line, currency)).collect()
@@ -149,6 +150,7 @@ impl Order {
     }
 
     /// What the customer was told, or could not be told, oldest first.
+    #[graphql(complexity = "inner_list_cost(child_complexity)")]
     async fn notifications(&self) -> Vec<Notification> {
         self.view.notifications.iter().map(Notification::from).collect()
     }

@@ -17,6 +17,8 @@ use tower::ServiceExt as _;
 
 use crate::api::{Api, router};
 
+const TOO_COSTLY: &str = "the query costs more than 10000: ask for fewer fields or smaller pages";
+
 /// `{ __schema { types { fields { type { ofType { … name … } } } } } }` with `depth` levels of fields.
 fn nested(depth: usize) -> String {
     let inner = depth.checked_sub(5).expect("a depth of at least 5");
@@ -41,8 +43,28 @@ async fn cost_is_limited_and_counts_pages_within_pages() {
     };
     api.data(&query(20, 100), json!({})).await;
     let (code, message) = api.error(&query(100, 100), json!({})).await;
-    assert_eq!(code, "LIMIT_EXCEEDED");
-    assert_eq!(message, "the query costs more than 10000: ask for fewer fields or smaller pages");
+    assert_eq!((code.as_str(), message.as_str()), ("LIMIT_EXCEEDED", TOO_COSTLY));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cost_counts_what_is_within_the_lists_of_an_order() {
+    let api = Api::start().await;
+    let orders = |selection: &str| format!("{{ orders(first: 100) {{ edges {{ node {{ {selection} }} }} }} }}");
+    let of_a_list =
+        "orderId status placedAt customer { name } total { amount currencyCode } lines { sku quantity unitPrice { amount } }";
+    api.data(&orders(of_a_list), json!({})).await;
+    api.data(&orders("lines { sku quantity unitPrice { amount currencyCode } total { amount currencyCode } }"), json!({})).await;
+    api.data(&orders("notifications { id topic channel status reason at }"), json!({})).await;
+    api.data(&orders("rejection { shortages { sku requested available } }"), json!({})).await;
+    let many = |field: &str| (0..10).fold(String::new(), |fields, n| format!("{fields} a{n}: {field}"));
+    for selection in [
+        format!("lines {{ {} }}", many("sku")),
+        format!("notifications {{ {} }}", many("id")),
+        format!("rejection {{ shortages {{ {} }} }}", many("sku")),
+    ] {
+        let (code, message) = api.error(&orders(&selection), json!({})).await;
+        assert_eq!((code.as_str(), message.as_str()), ("LIMIT_EXCEEDED", TOO_COSTLY), "{selection}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use read_store::views::{CustomerView, LineView, NotificationView, PaymentView, R
 use time::OffsetDateTime;
 
 use super::PaymentStatus;
+use crate::schema::arguments::inner_list_cost;
 use crate::schema::money::Money;
 use crate::schema::scalars::{Position, int};
 
@@ -59,6 +60,7 @@ impl OrderLine {
 #[derive(SimpleObject)]
 pub(super) struct Rejection {
     /// What was short, at least one.
+    #[graphql(complexity = "inner_list_cost(child_complexity)")]
     shortages: Vec<Shortage>,
     /// When it was rejected.
     rejected_at: OffsetDateTime,
