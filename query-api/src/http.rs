@@ -39,7 +39,7 @@ use crate::limits::SOCKETS_MAX;
 use crate::metrics::{Outcome, QueryMetrics};
 use crate::operations::{NotExecuted, Operations};
 use crate::schema::Schema;
-use accept::Media;
+use accept::{Form, Media};
 use body::Parameters;
 
 /// What a caller that finds the server busy is told to wait, in seconds.
@@ -118,31 +118,35 @@ async fn no_such_route() -> Response {
 
 async fn graphql(State(service): State<Service>, request: Request) -> Response {
     let started = Instant::now();
-    if accept::is_for_events(request.headers()) {
-        return events::respond(&service, request).await;
-    }
-    let Some(media) = accept::negotiate(request.headers()) else {
+    let Some(form) = accept::negotiate(request.headers()) else {
         let message = "the answer can be application/graphql-response+json or application/json, and Accept allows neither";
         return Refusal::new(StatusCode::NOT_ACCEPTABLE, code::BAD_REQUEST, message).into_response(Media::Json);
     };
     let trace = TraceId::of(request.headers());
-    let answer = service.answer_in_time(request).await;
-    let (outcome, response) = match answer {
-        Ok(response) => {
-            let outcome = if response.errors.is_empty() { Outcome::Ok } else { Outcome::Failed };
-            (outcome, respond(StatusCode::OK, media, &response))
-        }
-        Err(refusal) => (Outcome::Refused, refusal.into_response(media)),
+    let (outcome, response) = match form {
+        Form::Whole(media) => answer(&service, request, media).await,
+        Form::Events => events::respond(&service, request).await,
     };
-    service.metrics.answered(outcome, started.elapsed(), trace);
+    // How many subscriptions there are, and what they were told, is counted for itself.
+    if let Some(outcome) = outcome {
+        service.metrics.answered(outcome, started.elapsed(), trace);
+    }
     response
 }
 
-impl Service {
-    async fn answer_in_time(&self, request: Request) -> Result<async_graphql::Response, Refusal> {
-        self.in_time(self.answer(request)).await
+async fn answer(service: &Service, request: Request, media: Media) -> (Option<Outcome>, Response) {
+    match service.in_time(service.answer(request)).await {
+        Ok(response) => (Some(outcome_of(&response)), respond(StatusCode::OK, media, &response)),
+        Err(refusal) => (Some(Outcome::Refused), refusal.into_response(media)),
     }
+}
 
+/// How what was executed ended.
+fn outcome_of(response: &async_graphql::Response) -> Outcome {
+    if response.errors.is_empty() { Outcome::Ok } else { Outcome::Failed }
+}
+
+impl Service {
     async fn execute_in_time(&self, operation: Operation, caller: Caller) -> Result<async_graphql::Response, Refusal> {
         self.in_time(self.execute(operation, caller)).await
     }

@@ -2,6 +2,7 @@
 //! (<https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md>): an event `next` with each response, and `complete` at the end.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
@@ -9,42 +10,56 @@ use auth::Caller;
 use axum::extract::Request;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::future::{Either, FutureExt as _};
+use futures::future::FutureExt as _;
 use futures::{StreamExt as _, stream};
 
 use super::accept::Media;
-use super::{Operation, Refusal, Service, expiry};
+use super::{Operation, Refusal, Service, expiry, outcome_of};
+use crate::metrics::Outcome;
 
 /// After so long without an event a comment is sent, so that whoever is between does not take the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(12);
 
-/// Answers with events, or, if nothing can be executed, as any other request.
-pub(super) async fn respond(service: &Service, request: Request) -> Response {
-    let (caller, operation) = match asked(service, request).await {
-        Ok(asked) => asked,
-        Err(refusal) => return refusal.into_response(Media::GraphqlResponse),
-    };
+/// What comes of a request.
+enum Begun {
+    /// A query, which is answered.
+    Answered(async_graphql::Response),
+    /// A subscription, which goes on for as long as it takes.
+    Subscribed(Operation, Caller),
+}
+
+/// Answers with events, or, if nothing can be executed, as any other request. How a subscription ends is not known
+/// yet: it has no outcome.
+pub(super) async fn respond(service: &Service, request: Request) -> (Option<Outcome>, Response) {
+    match service.in_time(begin(service, request)).await {
+        Ok(Begun::Answered(response)) => {
+            let outcome = outcome_of(&response);
+            (Some(outcome), Sse::new(stream::iter([next(&Ok(response)), complete()]).map(Ok::<_, Infallible>)).into_response())
+        }
+        Ok(Begun::Subscribed(operation, caller)) => subscribe(service, operation, caller),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// Reads the request, and answers it if it is a query.
+async fn begin(service: &Service, request: Request) -> Result<Begun, Refusal> {
+    let caller = service.door.ask(request.headers()).await?;
+    let operation = service.operation_of(request).await?;
+    if operation.kind == Some(OperationType::Subscription) {
+        return Ok(Begun::Subscribed(operation, caller));
+    }
+    service.execute(operation, caller).await.map(Begun::Answered)
+}
+
+fn subscribe(service: &Service, operation: Operation, caller: Caller) -> (Option<Outcome>, Response) {
     let expires_in = caller.expires_in();
-    let responses = if operation.kind == Some(OperationType::Subscription) {
-        Either::Left(service.subscribe(operation, caller))
-    } else {
-        Either::Right(stream::once(std::future::ready(service.execute_in_time(operation, caller).await)))
-    };
-    let mut responses = Box::pin(responses);
+    let mut responses = Box::pin(service.subscribe(operation, caller));
     // What does not fit the schema is found out at once, and told by the status. Everything else may take its time.
     let first = match responses.next().now_or_never().flatten() {
-        Some(Err(refusal)) => return refusal.into_response(Media::GraphqlResponse),
+        Some(Err(refusal)) => return refused(refusal),
         first => first,
     };
-    let next = |response: Result<async_graphql::Response, Refusal>| {
-        let json = match &response {
-            Ok(response) => serde_json::to_string(response),
-            Err(refusal) => serde_json::to_string(&refusal.unexecuted()),
-        };
-        Event::default().event("next").data(json.expect("a response has string keys only, so it always serializes"))
-    };
-    let complete = stream::once(std::future::ready(Event::default().event("complete").data("")));
-    let events = stream::iter(first).chain(responses).map(next).chain(complete);
+    let events = stream::iter(first).chain(responses).map(|response| next(&response)).chain(stream::once(ready(complete())));
     let drain = service.drain.clone();
     // Cut short by the drain, or because the caller's token has expired, it is not complete: whoever listened comes again.
     let events = events.take_until(async move {
@@ -53,11 +68,22 @@ pub(super) async fn respond(service: &Service, request: Request) -> Response {
             () = expiry(expires_in) => {}
         }
     });
-    Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+    let events = Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    (None, events.into_response())
 }
 
-/// Who asks for what.
-async fn asked(service: &Service, request: Request) -> Result<(Caller, Operation), Refusal> {
-    let caller = service.door.ask(request.headers()).await?;
-    Ok((caller, service.operation_of(request).await?))
+fn refused(refusal: Refusal) -> (Option<Outcome>, Response) {
+    (Some(Outcome::Refused), refusal.into_response(Media::GraphqlResponse))
+}
+
+fn next(response: &Result<async_graphql::Response, Refusal>) -> Event {
+    let json = match response {
+        Ok(response) => serde_json::to_string(response),
+        Err(refusal) => serde_json::to_string(&refusal.unexecuted()),
+    };
+    Event::default().event("next").data(json.expect("a response has string keys only, so it always serializes"))
+}
+
+fn complete() -> Event {
+    Event::default().event("complete").data("")
 }

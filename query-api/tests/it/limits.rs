@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use futures::stream;
 use query_api::database::Database;
 use query_api::http::Capacity;
 use query_api::limits::{QUERY_DEPTH_MAX, QUERY_FIELDS_MAX, REQUEST_BYTES_MAX};
@@ -183,6 +185,28 @@ async fn a_request_ends_at_the_deadline_even_if_its_answer_does_not_come() {
     let (status, body) = api.send(post(WAITING)).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(body["errors"][0]["extensions"]["code"], "DEADLINE_EXCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_events_has_as_long_to_say_what_for_and_is_in_flight_meanwhile() {
+    let mut api = Api::start().await;
+    let endless = || {
+        let request = Request::post("/graphql").header("content-type", "application/json").header("accept", "text/event-stream");
+        request.body(Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>())).expect("a request")
+    };
+    api.router = waiting_for_ever(&api, Capacity { deadline: Duration::from_millis(50), requests_in_flight_max: 1 });
+    let (status, body) = api.send(endless()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body["errors"][0]["extensions"]["code"], "DEADLINE_EXCEEDED");
+
+    api.router = waiting_for_ever(&api, Capacity { deadline: Duration::from_mins(1), requests_in_flight_max: 1 });
+    // In this order, so that the first is in flight when the second comes.
+    let (status, body) = tokio::select! {
+        biased;
+        _ = api.exchange(endless()) => unreachable!("it has no end"),
+        refused = api.send(endless()) => refused,
+    };
+    assert_eq!((status, &body["errors"][0]["extensions"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("UNAVAILABLE")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -201,3 +201,30 @@ async fn a_query_is_answered_by_one_event() {
     assert_eq!(events.next().await, Some(("complete".to_owned(), String::new())));
     assert_eq!(events.next().await, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_that_are_answered_by_events_are_counted_and_subscriptions_are_not() {
+    let api = Api::start().await;
+    let counted = |name: &str, value: u32| {
+        let text = api.metrics.openmetrics();
+        assert!(text.lines().any(|line| line.ends_with(&format!("{name} {value}"))), "{name} {value}: {text}");
+    };
+    Events::of(&api, "{ __typename }", json!({})).await;
+    Events::of(&api, "{ orders(first: 101) { edges { cursor } } }", json!({})).await;
+    let subscription = Events::of(&api, UPDATED, json!({"id": order_id(1)})).await;
+    counted("graphql_requests_total{outcome=\"ok\"}", 1);
+    counted("graphql_requests_total{outcome=\"failed\"}", 1);
+    counted("graphql_requests_total{outcome=\"refused\"}", 0);
+    counted("graphql_request_duration_seconds_count", 2);
+    drop(subscription);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_events_but_prefers_json_gets_json() {
+    let api = Api::start().await;
+    for accept in ["application/json, text/event-stream;q=0", "application/json, text/event-stream, multipart/mixed"] {
+        let request = Request::post("/graphql").header("content-type", "application/json").header("accept", accept);
+        let request = request.body(Body::from(json!({"query": "{ __typename }"}).to_string())).expect("a request");
+        assert_eq!(api.send(request).await, (StatusCode::OK, json!({"data": {"__typename": "Query"}})), "{accept}");
+    }
+}
