@@ -61,10 +61,10 @@ impl Query {
             (None, None) => None,
         };
         let sources = sources(ctx);
-        let projection = if moment.is_some() { ProjectionName::Audit } else { ProjectionName::Orders };
-        sources.reach(projection, min_position).await?;
-        // What the audit trail does not have yet cannot be left out of the past.
-        sources.reach(ProjectionName::Audit, as_of_position).await?;
+        match moment {
+            None => sources.reach(ProjectionName::Orders, min_position).await?,
+            Some(_) => sources.reach_past(as_of_position, min_position).await?,
+        }
         let Some(order_id) = parse_order_id(&id).map(|id| id.to_string()) else { return Ok(None) };
         let order = match moment {
             None => {
@@ -255,5 +255,15 @@ impl Sources {
             self.positions.reach(projection, min_position, self.min_position_wait).await?;
         }
         Ok(())
+    }
+
+    /// Waits until an order can be told as it was: at that position, or at a time if there is none.
+    async fn reach_past(&self, position: Option<Position>, min_position: Option<Position>) -> Result<(), QueryError> {
+        self.reach(ProjectionName::Audit, min_position).await?;
+        // What the audit trail does not have yet cannot be left out of the past.
+        self.reach(ProjectionName::Audit, position).await?;
+        // The order's row says which notifications are the order's, so it must know of all that the trail has.
+        let up_to = position.unwrap_or_else(|| Position(self.positions.current(ProjectionName::Audit)));
+        self.reach(ProjectionName::Orders, Some(up_to)).await
     }
 }

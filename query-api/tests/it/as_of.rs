@@ -1,6 +1,8 @@
 use std::time::Duration;
 
+use read_store::projections::ProjectionName;
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 
 use crate::api::Api;
 use crate::rows::{advance, eventful, insert_event, insert_order, order_id};
@@ -32,8 +34,14 @@ async fn start() -> Api {
     }
     // What the read model has now differs, so that an answer from it would show.
     insert_order(&mut api.writer, &eventful(1)).await;
-    advance(&mut api.writer, "audit", 9).await;
+    reach(&mut api.writer, 9).await;
     api
+}
+
+/// Both read models that the past is told from have everything up to here.
+async fn reach(writer: &mut PgConnection, position: i64) {
+    advance(writer, "orders", position).await;
+    advance(writer, "audit", position).await;
 }
 
 async fn as_of(api: &Api, arguments: &str) -> Value {
@@ -89,11 +97,30 @@ async fn an_order_is_shown_as_it_was_at_a_time() {
 async fn a_position_that_the_audit_trail_does_not_have_is_waited_for_and_then_stale() {
     let mut api = start().await;
     let mut writer = api.connect().await;
-    let (order, ()) = tokio::join!(as_of(&api, "asOfPosition: 12"), advance(&mut writer, "audit", 12));
+    let (order, ()) = tokio::join!(as_of(&api, "asOfPosition: 12"), reach(&mut writer, 12));
     assert_eq!(order["status"], "CONFIRMED");
     api = Api::start_with(Duration::from_millis(50)).await;
     let (code, _) = api.error("{ order(id: \"x\", asOfPosition: 1) { status } }", json!({})).await;
     assert_eq!(code, "STALE_READ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_past_is_stale_while_the_orders_do_not_know_of_every_notification_that_the_trail_has() {
+    let mut api = Api::start_with(Duration::from_millis(50)).await;
+    advance(&mut api.writer, "audit", 9).await;
+    api.positions.reach(ProjectionName::Audit, 9, Duration::from_secs(10)).await.expect("the position is heard of");
+    let queries = ["asOfPosition: 9", "asOf: \"2027-01-01T00:00:00Z\""]
+        .map(|moment| format!("{{ order(id: \"{}\", {moment}) {{ status }} }}", order_id(1)));
+    for query in &queries {
+        let response = api.response(query, json!({})).await;
+        let stale = json!({"code": "STALE_READ", "projection": "orders", "position": "0", "minPosition": "9"});
+        assert_eq!(response["errors"][0]["extensions"], stale, "{query}");
+    }
+    advance(&mut api.writer, "orders", 9).await;
+    api.positions.reach(ProjectionName::Orders, 9, Duration::from_secs(10)).await.expect("the position is heard of");
+    for query in &queries {
+        assert_eq!(api.data(query, json!({})).await, json!({"order": null}), "{query}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +149,7 @@ async fn an_orders_events_are_found_among_many_also_by_a_plan_made_when_there_we
                   (SELECT event_id, event_type, aggregate_type, version, time, actor, correlation_id, causation_id, trace_id, bytes, leaf_hash \
                    FROM contrail.audit WHERE position = 2) AS event";
     sqlx::query(others).bind(OTHERS).execute(&mut api.writer).await.expect("they are inserted");
-    advance(&mut api.writer, "audit", OTHERS + 100).await;
+    reach(&mut api.writer, OTHERS + 100).await;
     for _ in 0..10 {
         assert_eq!(as_of(&api, &format!("asOfPosition: {}", OTHERS + 100)).await["status"], "CONFIRMED");
         assert_eq!(as_of(&api, "asOf: \"2027-01-01T00:00:00Z\"").await["position"], "8");
