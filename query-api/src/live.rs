@@ -11,6 +11,6 @@ mod follower;
 mod listeners;
 mod tail;
 
-pub use follower::{Follower, Ground};
+pub use follower::{Followed, Follower, Ground};
 pub use listeners::{Listening, Live};
 pub use tail::follow;

@@ -30,11 +30,21 @@ pub struct Ground {
     pub wait: Duration,
 }
 
+/// Which events of an order are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// At least its own and its payment's. Those of its notifications may be among them. Needs the audit trail alone.
+    History,
+    /// Those of its notifications as well, every one. Needs the read model of orders, too.
+    Everything,
+}
+
 /// Follows one order; see [`super`].
 #[derive(Debug)]
 pub struct Follower {
     ground: Ground,
     order_id: OrderId,
+    followed: Followed,
     listening: Option<Listening>,
     /// Read and not yet handed out.
     read: VecDeque<Arc<AuditRow>>,
@@ -44,13 +54,13 @@ pub struct Follower {
 
 impl Follower {
     /// Of an order that need not be placed yet.
-    pub fn new(ground: Ground, order_id: OrderId) -> Self {
-        Self { ground, order_id, listening: None, read: VecDeque::new(), position: 0 }
+    pub fn new(ground: Ground, order_id: OrderId, followed: Followed) -> Self {
+        Self { ground, order_id, followed, listening: None, read: VecDeque::new(), position: 0 }
     }
 
-    /// Everything up to now, from the first event on.
+    /// Everything up to now, from the first event on. Waits for as long as the read models cannot be reached.
     pub async fn so_far(&mut self) -> Result<Vec<Arc<AuditRow>>, QueryError> {
-        self.catch_up().await?;
+        while !self.caught_up().await? {}
         Ok(self.read.drain(..).collect())
     }
 
@@ -61,13 +71,7 @@ impl Follower {
                 return Ok(event);
             }
             let Some(listening) = &mut self.listening else {
-                match self.catch_up().await {
-                    Err(error) if error.may_pass() => {
-                        tracing::debug!("a subscription waits: {error}");
-                        sleep(RETRY_PAUSE).await;
-                    }
-                    outcome => outcome?,
-                }
+                self.caught_up().await?;
                 continue;
             };
             match listening.events.recv().await {
@@ -82,15 +86,33 @@ impl Follower {
         }
     }
 
+    /// Tries to catch up. `false`, after a pause, if the read models cannot be reached now.
+    async fn caught_up(&mut self) -> Result<bool, QueryError> {
+        match self.catch_up().await {
+            Err(error) if error.may_pass() => {
+                tracing::debug!("a subscription waits: {error}");
+                sleep(RETRY_PAUSE).await;
+                Ok(false)
+            }
+            outcome => outcome.map(|()| true),
+        }
+    }
+
     /// Listens, and reads what came before.
     async fn catch_up(&mut self) -> Result<(), QueryError> {
         let Ground { database, positions, live, wait } = &self.ground;
         let known = positions.current(ProjectionName::Audit);
         let listening = live.listen(self.order_id, i64::try_from(known).unwrap_or(i64::MAX))?;
         let up_to = listening.after;
-        // The order's row says which notifications are the order's, so it must know of all that the trail has.
-        positions.reach(ProjectionName::Orders, u64::try_from(up_to).unwrap_or_default(), *wait).await?;
-        let events = EventsOf::order(database, &self.order_id.to_string()).await?;
+        let order_id = self.order_id.to_string();
+        let events = match self.followed {
+            Followed::History => EventsOf::history(order_id),
+            Followed::Everything => {
+                // The order's row says which notifications are the order's, so it must know of all that the trail has.
+                positions.reach(ProjectionName::Orders, u64::try_from(up_to).unwrap_or_default(), *wait).await?;
+                EventsOf::order(database, &order_id).await?
+            }
+        };
         let rows = reads::events_of(database, &events, self.position, up_to).await?;
         self.read.extend(rows.into_iter().map(Arc::new));
         self.position = self.position.max(up_to);

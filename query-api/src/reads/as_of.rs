@@ -39,6 +39,11 @@ pub struct EventsOf {
 }
 
 impl EventsOf {
+    /// Of that order and its payment, not of its notifications. Needs no read model of orders.
+    pub fn history(order_id: String) -> Self {
+        Self { aggregate_ids: vec![order_id] }
+    }
+
     /// Of that order. The events of notifications do not name their order where one could search for it; the read model does.
     pub async fn order(database: &Database, order_id: &str) -> Result<Self, QueryError> {
         let notifications = order(database, order_id).await?.map(|now| now.view.notifications).unwrap_or_default();

@@ -16,7 +16,7 @@ use super::order::Order;
 use super::query::{caller, sources};
 use crate::error::QueryError;
 use crate::limits::LOOKUP_COST;
-use crate::live::{Follower, Ground};
+use crate::live::{Followed, Follower, Ground};
 use crate::reads::{self, AuditRow};
 
 /// What can be followed, as it happens: over /graphql/ws with the subprotocol graphql-transport-ws, or as server-sent events from /graphql.
@@ -39,7 +39,7 @@ impl Subscription {
         #[graphql(desc = "The order's own id (orderId) or its node id.")] id: ID,
     ) -> Result<impl Stream<Item = Result<Order, QueryError>> + use<>, QueryError> {
         let caller = allowed(ctx)?;
-        let mut follower = follower(ctx, &id)?;
+        let mut follower = follower(ctx, &id, Followed::Everything)?;
         let mut view = OrderView::default();
         let mut position = 0;
         for event in follower.so_far().await? {
@@ -65,7 +65,7 @@ impl Subscription {
         #[graphql(desc = "The order's own id (orderId) or its node id.")] id: ID,
     ) -> Result<impl Stream<Item = Result<AuditEvent, QueryError>> + use<>, QueryError> {
         let caller = allowed(ctx)?;
-        let follower = follower(ctx, &id)?;
+        let follower = follower(ctx, &id, Followed::History)?;
         let events = stream::try_unfold((follower, None), async |(mut follower, customer_id)| {
             let event = follower.next().await?;
             // Its first event says whose it is.
@@ -87,9 +87,9 @@ fn allowed(ctx: &Context<'_>) -> Result<Caller, QueryError> {
     Ok(caller.clone())
 }
 
-fn follower(ctx: &Context<'_>, id: &ID) -> Result<Follower, QueryError> {
+fn follower(ctx: &Context<'_>, id: &ID, followed: Followed) -> Result<Follower, QueryError> {
     let order_id =
         parse_order_id(id).ok_or_else(|| QueryError::BadUserInput(format!("id: {:?} is not the id of an order", id.0)))?;
     let Sources { database, positions, min_position_wait, live } = sources(ctx).clone();
-    Ok(Follower::new(Ground { database, positions, live, wait: min_position_wait }, OrderId(order_id)))
+    Ok(Follower::new(Ground { database, positions, live, wait: min_position_wait }, OrderId(order_id), followed))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream};
 use axum::http::{Request, StatusCode};
 use futures::StreamExt as _;
+use read_store::projections::ProjectionName;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -227,4 +228,36 @@ async fn whoever_takes_events_but_prefers_json_gets_json() {
         let request = request.body(Body::from(json!({"query": "{ __typename }"}).to_string())).expect("a request");
         assert_eq!(api.send(request).await, (StatusCode::OK, json!({"data": {"__typename": "Query"}})), "{accept}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_events_of_an_order_are_told_from_the_trail_alone() {
+    let mut api = Api::start().await;
+    happen(&mut api, 1, [1, 2, 3], 2).await;
+    advance(&mut api.writer, "audit", 2).await;
+    api.positions.reach(ProjectionName::Audit, 2, PATIENCE).await.expect("the position is heard of");
+    // The read model of orders stands still at 0.
+    let query = "subscription ($id: ID!) { orderEvents(id: $id) { position } }";
+    let mut events = Events::of(&api, query, json!({"id": order_id(1)})).await;
+    for position in ["1", "2"] {
+        assert_eq!(events.data().await["orderEvents"]["position"], position);
+    }
+    happen_from(&mut api, 1, [1, 2, 3], 2).await;
+    advance(&mut api.writer, "audit", 3).await;
+    assert_eq!(events.data().await["orderEvents"]["position"], "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_followed_while_the_orders_are_behind_is_told_when_they_are_not() {
+    let mut api = Api::start_with(Duration::from_millis(50)).await;
+    happen(&mut api, 1, [1, 2, 3], 1).await;
+    insert_order(&mut api.writer, &placed(1)).await;
+    advance(&mut api.writer, "audit", 1).await;
+    api.positions.reach(ProjectionName::Audit, 1, PATIENCE).await.expect("the position is heard of");
+    let mut events = Events::of(&api, UPDATED, json!({"id": order_id(1)})).await;
+    // Longer than one wait for the orders.
+    assert!(timeout(Duration::from_millis(500), events.next()).await.is_err(), "nothing can be told yet");
+    advance(&mut api.writer, "orders", 1).await;
+    let order = events.order().await;
+    assert!(is(&order, "PLACED", "1"), "{order:?}");
 }
