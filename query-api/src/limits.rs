@@ -52,6 +52,8 @@ pub const LOOKUP_COST: usize = 10;
 /// Most fields and fragments of a document after every fragment is put in the place where it is used, `__typename` included. Bounds aliases,
 /// and how often anything is put in place.
 pub const QUERY_FIELDS_MAX: usize = 2_000;
+/// Longest alias, in bytes: it is repeated in the answer for each row.
+pub const ALIAS_BYTES_MAX: usize = 128;
 /// Most directives on one field.
 pub const FIELD_DIRECTIVES_MAX: usize = 4;
 /// Deepest nesting of selection sets and fragments.
@@ -68,6 +70,9 @@ pub enum Excess {
     /// See [`QUERY_FIELDS_MAX`].
     #[error("the query has more than {QUERY_FIELDS_MAX} fields and fragments, counting each fragment wherever it is used")]
     Fields,
+    /// See [`ALIAS_BYTES_MAX`].
+    #[error("the query has an alias of more than {ALIAS_BYTES_MAX} characters")]
+    Alias,
     /// See [`QUERY_RECURSION_MAX`].
     #[error("the query nests selections and fragments more than {QUERY_RECURSION_MAX} deep")]
     Recursion,
@@ -169,6 +174,11 @@ impl<'a> Walk<'a> {
         }
         let mut total = Size { fields: 0, depth: 1 };
         for selection in &selections.items {
+            if let Selection::Field(field) = &selection.node
+                && field.node.alias.as_ref().is_some_and(|alias| alias.node.len() > ALIAS_BYTES_MAX)
+            {
+                return Err(Excess::Alias);
+            }
             let (own, within) = match &selection.node {
                 Selection::Field(field) if field.node.selection_set.node.items.is_empty() => (1, Size::default()),
                 Selection::Field(field) => (1, self.measure(&field.node.selection_set.node, level + 1)?),
@@ -256,6 +266,13 @@ mod tests {
         let aliases = |count| (0..count).fold(String::from("{"), |query, n| query + &format!(" a{n}: __typename")) + " }";
         assert_eq!(check(&aliases(QUERY_FIELDS_MAX)), Ok(()));
         assert_eq!(check(&aliases(QUERY_FIELDS_MAX + 1)), Err(Excess::Fields));
+    }
+
+    #[test]
+    fn an_alias_has_a_length() {
+        let named = |bytes| format!("{{ a {{ {}: b }} }}", "x".repeat(bytes));
+        assert_eq!(check(&named(ALIAS_BYTES_MAX)), Ok(()));
+        assert_eq!(check(&named(ALIAS_BYTES_MAX + 1)), Err(Excess::Alias));
     }
 
     #[test]
