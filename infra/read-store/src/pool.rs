@@ -74,6 +74,8 @@ pub fn connect_options(database_url: &str, settings: PoolSettings) -> Result<PgC
         ("statement_timeout", settings.statement_timeout_ms.to_string()),
         ("idle_in_transaction_session_timeout", (IDLE_IN_TRANSACTION_TIMEOUT_S * 1_000).to_string()),
         ("TimeZone", "UTC".to_owned()),
+        // What it remarks beside that, for example that there was nothing to drop, looks like trouble in a log and is none.
+        ("client_min_messages", "warning".to_owned()),
     ]))
 }
 

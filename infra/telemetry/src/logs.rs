@@ -25,9 +25,7 @@ use tracing_subscriber::{
 use crate::trace;
 
 /// The filter when `RUST_LOG` is not set.
-///
-/// What Postgres remarks about each statement, for example that there was nothing to drop, looks like trouble and is none.
-const DEFAULT_FILTER: &str = "info,sqlx::postgres::notice=warn";
+const DEFAULT_FILTER: &str = "info";
 
 /// How often it is looked whether the filter is to be another.
 const FILTER_INTERVAL: Duration = Duration::from_secs(2);
@@ -35,8 +33,7 @@ const FILTER_INTERVAL: Duration = Duration::from_secs(2);
 /// The keys of a line that no field can take; a field of such a name is written as `field.<name>`.
 const OWN_KEYS: [&str; 5] = ["timestamp", "level", "service", "target", "message"];
 
-/// Starts logging to stderr under the given service name, filtered by `RUST_LOG` (default `info`, and of
-/// Postgres' remarks the warnings only).
+/// Starts logging to stderr under the given service name, filtered by `RUST_LOG` (default `info`).
 ///
 /// If `LOG_FILTER_FILE` names a file, what that holds takes the place of `RUST_LOG` for as long as it holds anything; it is looked at every
 /// two seconds, so that a running process can be told to say more, and less again. It need not be there at first.
