@@ -71,7 +71,7 @@ pub async fn traced(request: Request, next: Next) -> Response {
 /// answer, is not waited for.
 ///
 /// There are at most 16,384 connections, and at most three quarters of the files that the process may have open; more wait. One ends that has
-/// no request within 10 s, no further one within 120 s, or leaves an answer unread for 60 s.
+/// begun its first request and not sent it within 10 s, has none for 120 s, or leaves an answer unread for 60 s.
 ///
 /// # Errors
 ///
@@ -261,16 +261,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_says_nothing_is_not_listened_to_for_long() {
         let (address, server) = serving(&Drain::manual()).await;
-        for said in ["", "GET / HTTP/1.1\r\nHost: x\r\n"] {
+        for (said, seconds) in [("", 120), ("GET / HTTP/1.1\r\nHost: x\r\n", 10)] {
             let mut client = TcpStream::connect(address).await.expect("it listens");
             client.write_all(said.as_bytes()).await.expect("it reads");
             let began = Instant::now();
             assert_eq!(client.read(&mut [0; 64]).await.expect("it is closed in order"), 0);
-            assert!(
-                began.elapsed() >= Duration::from_secs(10) && began.elapsed() < Duration::from_secs(30),
-                "{:?}",
-                began.elapsed()
-            );
+            let took = began.elapsed().as_secs();
+            assert!((seconds..seconds + 20).contains(&took), "{said:?}: {took} s");
         }
         server.abort();
     }

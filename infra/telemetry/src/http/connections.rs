@@ -39,7 +39,8 @@ use super::stalling::{Stalling, Writes};
 const CONNECTIONS_MAX: usize = 16_384;
 /// Of the files that the process may have open, one in so many is for something else than a connection.
 const OTHER_FILES_SHARE: usize = 4;
-/// How long a connection may take to its first request. A browser opens one ahead now and then, and opens another when this has ended.
+/// How long a connection may take to its first request once it has said anything of it. One that has said nothing may be a spare one of a
+/// client's pool: to end it would meet a request that is just being sent on it, so it has as long as any other that is idle.
 const FIRST_REQUEST_MAX: Duration = Duration::from_secs(10);
 /// How long it may take from one request to the next. Longer than the pools of most clients and balancers keep a connection, so that they end it.
 const IDLE_MAX: Duration = Duration::from_secs(120);
@@ -229,7 +230,7 @@ async fn serve(stream: TcpStream, router: Router, requests: Arc<Requests>, mut e
                 ended = Some(Instant::now());
             }
             () = &mut first, if is_new => {
-                if !requests.have_begun() {
+                if writes.has_read() && !requests.have_begun() {
                     return;
                 }
                 is_new = false;

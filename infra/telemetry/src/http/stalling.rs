@@ -3,7 +3,10 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,22 +17,30 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// How the writes of a connection go.
+/// How the reads and writes of a connection go.
 #[derive(Debug, Default)]
-pub(super) struct Writes(Mutex<Option<Instant>>);
+pub(super) struct Writes {
+    pending_since: Mutex<Option<Instant>>,
+    has_read: AtomicBool,
+}
 
 impl Writes {
     /// For how long the client has taken nothing of what there is to be sent; none if there is nothing.
     pub(super) fn pending_for(&self) -> Option<Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+        self.pending_since.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+    }
+
+    /// Whether the client has said anything.
+    pub(super) fn has_read(&self) -> bool {
+        self.has_read.load(Relaxed)
     }
 
     fn begin_to_wait(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.pending_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     fn go_on(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.pending_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -68,7 +79,11 @@ impl Stalling {
 
 impl AsyncRead for Stalling {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.writes.has_read.store(true, Relaxed);
+        }
+        read
     }
 }
 
