@@ -67,8 +67,8 @@ pub async fn traced(request: Request, next: Next) -> Response {
 }
 
 /// Serves until the drain starts, then stops accepting, lets the requests in flight finish and returns. Their answers over HTTP/1 say that their
-/// connections close, so that nobody sends another request into one. A connection that has begun no request, or whose client does not read its
-/// answer, is not waited for.
+/// connections close, so that nobody sends another request into one. A connection that has begun no request, or whose client has read
+/// nothing of its answer for 5 s, is not waited for.
 ///
 /// There are at most 16,384 connections, and at most three quarters of the files that the process may have open; more wait. One ends that has
 /// begun its first request and not sent it within 10 s, has none for 120 s, or leaves an answer unread for 60 s.
@@ -178,8 +178,17 @@ fn prefers_openmetrics(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, net::SocketAddr, sync::Arc};
+    use std::{
+        convert::Infallible,
+        future::pending,
+        net::SocketAddr,
+        pin::Pin,
+        sync::Arc,
+        task::{Context, Poll},
+    };
 
+    use axum::body::{Body, Bytes};
+    use http_body::{Body as HttpBody, Frame};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -229,11 +238,24 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
+    /// An answer that is made for as long as it is read.
+    struct Endless;
+
+    impl HttpBody for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 1 << 12])))))
+        }
+    }
+
     /// A server that answers `/` with a megabyte, which no socket takes at once.
     async fn serving(drain: &Drain) -> (SocketAddr, tokio::task::JoinHandle<io::Result<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener");
-        let router = Router::new().route("/", get(async || "x".repeat(1 << 20)));
+        let router =
+            Router::new().route("/", get(async || "x".repeat(1 << 20))).route("/endless", get(async || Body::new(Endless)));
         (address, tokio::spawn(serve(listener, router, drain.clone())))
     }
 
@@ -242,13 +264,15 @@ mod tests {
         let drain = Drain::manual();
         let (address, server) = serving(&drain).await;
         let mut clients = Vec::new();
-        for said in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n", &"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200)] {
+        let endless = "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n";
+        for said in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n", endless, &"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200)] {
             let mut client = TcpStream::connect(address).await.expect("it listens");
             client.write_all(said.as_bytes()).await.expect("it reads");
             clients.push(client);
         }
-        // The answers of the last one are being written.
+        // The answers of the last two are being written.
         clients[3].readable().await.expect("it answers");
+        clients[4].readable().await.expect("it answers");
         let began = Instant::now();
 
         drain.start();

@@ -93,7 +93,7 @@ impl Connections {
         }
         let (router, ending) = (self.router.clone(), self.ending.subscribe());
         let requests =
-            Arc::new(Requests { begun: AtomicUsize::new(0), in_work: AtomicUsize::new(0), of_all: Arc::clone(&self.in_work) });
+            Arc::new(Requests { begun: 0.into(), in_work: 0.into(), streamed: 0.into(), of_all: Arc::clone(&self.in_work) });
         async move {
             serve(stream, router, requests, ending).await;
             drop(place);
@@ -106,7 +106,7 @@ impl Connections {
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// How many requests are in work. Answers that nobody reads are not.
+    /// How many requests are in work. Of those whose answers nobody reads, only what is made while it is sent is.
     pub(super) fn in_work(&self) -> usize {
         self.in_work.load(Relaxed)
     }
@@ -135,6 +135,8 @@ fn connections_max() -> usize {
 struct Requests {
     begun: AtomicUsize,
     in_work: AtomicUsize,
+    /// Of those in work, the ones whose answers are made while they are sent.
+    streamed: AtomicUsize,
     of_all: Arc<AtomicUsize>,
 }
 
@@ -153,6 +155,11 @@ impl Requests {
     fn are_in_work(&self) -> bool {
         self.in_work.load(Relaxed) > 0
     }
+
+    /// Whether any is in work that goes on though nothing of its answer is read.
+    fn are_in_work_unread(&self) -> bool {
+        self.in_work.load(Relaxed) > self.streamed.load(Relaxed)
+    }
 }
 
 /// A request, until all of its answer is made.
@@ -169,8 +176,20 @@ impl Drop for InWork {
 /// An answer that is made while it is sent.
 struct Streamed {
     body: Body,
-    /// Dropped with the body.
-    _in_work: InWork,
+    in_work: InWork,
+}
+
+impl Streamed {
+    fn new(body: Body, in_work: InWork) -> Self {
+        in_work.0.streamed.fetch_add(1, Relaxed);
+        Self { body, in_work }
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        self.in_work.0.streamed.fetch_sub(1, Relaxed);
+    }
 }
 
 impl HttpBody for Streamed {
@@ -201,11 +220,7 @@ async fn serve(stream: TcpStream, router: Router, requests: Arc<Requests>, mut e
             let response = answered.await?;
             // What is there as a whole is made.
             let is_made = response.body().size_hint().exact().is_some();
-            Ok::<_, Infallible>(if is_made {
-                response
-            } else {
-                response.map(|body| Body::new(Streamed { body, _in_work: in_work }))
-            })
+            Ok::<_, Infallible>(if is_made { response } else { response.map(|body| Body::new(Streamed::new(body, in_work))) })
         }
     });
     let mut builder = http1::Builder::new();
@@ -236,11 +251,11 @@ async fn serve(stream: TcpStream, router: Router, requests: Arc<Requests>, mut e
                 is_new = false;
             }
             _ = looks.tick(), if ended.is_some() => {
-                let waits_for_client = match writes.pending_for() {
-                    Some(pending) => pending >= ENDING_STALL_MAX,
-                    None => ended.is_some_and(|ended| ended.elapsed() >= LAST_REQUEST_MAX),
+                let only_waits_for_client = match writes.pending_for() {
+                    Some(pending) => pending >= ENDING_STALL_MAX && !requests.are_in_work_unread(),
+                    None => ended.is_some_and(|ended| ended.elapsed() >= LAST_REQUEST_MAX) && !requests.are_in_work(),
                 };
-                if waits_for_client && !requests.are_in_work() {
+                if only_waits_for_client {
                     return;
                 }
             }
