@@ -54,6 +54,9 @@ pub enum MailError {
         /// Its code of three digits. Its words may hold the address.
         code: String,
     },
+    /// The mail server has the whole message and does not say whether it takes it. Sent again, it may arrive twice.
+    #[error("the mail server did not say whether it has taken the message")]
+    Unanswered(#[source] Box<dyn Error + Send + Sync>),
     /// No mail can be sent now.
     #[error("{doing}")]
     Away {
@@ -68,7 +71,11 @@ pub enum MailError {
 impl MailError {
     /// Whether this is about the mail server or folder, and not about one message.
     pub(super) fn is_of_the_postbox(&self) -> bool {
-        matches!(self, Self::Away { .. })
+        matches!(self, Self::Away { .. } | Self::Unanswered(_))
+    }
+
+    fn unanswered(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unanswered(source.into())
     }
 
     fn away(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

@@ -41,6 +41,10 @@ const SOURCE: WorkSource = WorkSource::Log(&["order", "payment"]);
 const EMAIL: &str = "email";
 /// How long a mail is left alone that the server puts off: it does so to see whether somebody means it.
 const PUT_OFF_PAUSE: Duration = Duration::from_secs(60);
+/// How long one is left alone that the server may have taken without saying so: each time that it is sent again, it may arrive again.
+const UNANSWERED_PAUSE: Duration = Duration::from_mins(5);
+/// How long a mail that is being sent may still take once the process has to end: it has more to do after that, within the drain's deadline.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
 
 /// The notifications reactor.
 #[derive(Debug)]
@@ -119,7 +123,15 @@ impl Reactor for Notifications {
         };
         let call = self.breaker.admit().await.map_err(Failure::not_tried)?;
         let mut sending = Span::after(Kind::Client, "send mail", trace::current()).with("contrail.notification.channel", EMAIL);
-        let sent = self.mailer.send(&message).await;
+        let ending = async {
+            self.drain.started().await;
+            tokio::time::sleep(DRAIN_MAX).await;
+        };
+        let sent = tokio::select! {
+            sent = self.mailer.send(&message) => sent,
+            // Whoever comes next sends it again, under the same id.
+            () = ending => return Err(Failure::not_tried(Draining)),
+        };
         if let Err(error) = &sent {
             sending.fail(error);
         }
@@ -134,6 +146,9 @@ impl Reactor for Notifications {
             Err(error @ (MailError::Unaddressable(_) | MailError::Refused { .. })) => Some(error.to_string()),
             Err(error @ MailError::PutOff { .. }) => {
                 return Err(Failure::Transient { source: Box::new(error), retry_after: Some(PUT_OFF_PAUSE) });
+            }
+            Err(error @ MailError::Unanswered(_)) => {
+                return Err(Failure::Transient { source: Box::new(error), retry_after: Some(UNANSWERED_PAUSE) });
             }
             Err(error @ MailError::Away { .. }) => return Err(Failure::transient(error)),
         };

@@ -83,8 +83,12 @@ impl MailServer {
                         mail.push(line);
                     }
                     let answer = self.told("end of data");
-                    if answer.is_none() {
+                    let hangs_up = answer.as_deref() == Some("hang up");
+                    if answer.is_none() || hangs_up {
                         self.received.lock().unwrap().push(mail.join("\n"));
+                    }
+                    if hangs_up {
+                        return Ok(());
                     }
                     answer.unwrap_or_else(|| "250 taken".to_owned())
                 }
@@ -223,4 +227,24 @@ async fn a_connection_that_the_server_has_closed_is_replaced() {
     confirmed(&shop, "last", "last@example.com").await;
     trail.until("it is told over a new one", |trail| !trail.notifications.is_empty() && server.received().len() >= 2).await;
     shop.idle("notifications").await;
+}
+
+#[tokio::test]
+async fn a_mail_that_may_have_been_taken_is_not_sent_again_at_once() {
+    let (shop, server, dashboard, mut trail) = open().await;
+    let _running = server.notifications(&dashboard);
+    confirmed(&shop, "first", "ada@example.com").await;
+    trail.until("one is told", |trail| trail.notifications.len() == 1).await;
+    server.answer("end of data", "hang up");
+    confirmed(&shop, "second", "bob@example.com").await;
+    eventually("the server has it", async || (server.received().len() >= 2).then_some(())).await;
+    // The connection was used before: what fails on it before the message is tried on a new one.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(server.received().len(), 2);
+    trail.catch_up(&shop.store).await;
+    assert_eq!((trail.notifications.len(), reasons(&trail).len()), (1, 0), "nobody knows yet");
+    server.answer_as_usual();
+    confirmed(&shop, "third", "cyd@example.com").await;
+    trail.until("others need not wait", |trail| trail.notifications.len() == 2).await;
+    assert_eq!(server.received().len(), 3);
 }

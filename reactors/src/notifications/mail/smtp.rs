@@ -22,17 +22,19 @@ use lettre::{
 };
 use reqwest::Url;
 
-/// How long one mail may take, from the first byte to the server's last, without connecting.
-const SEND_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the server may take to let a mail be sent to it: sender, recipient, and that the message may begin.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long it may then take to say whether it has taken the message. Whoever gives up earlier and sends it again makes two of it, and servers
+/// look for spam meanwhile (RFC 5321, section 4.5.3.2.6).
+const TAKE_TIMEOUT: Duration = Duration::from_mins(10);
 /// How long connecting may take, with encryption and log-in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long all of it may take: a process that is told to end waits for it.
-const TIMEOUT: Duration = Duration::from_secs(25);
 /// Connections at the same time; servers frown on more.
 pub(super) const CONNECTIONS_MAX: usize = 8;
 
 const CONNECT: &str = "connect to the mail server";
 const CONVERSE: &str = "speak to the mail server";
+const MESSAGE: &str = "message";
 
 /// A mail server, and how to speak to it.
 pub struct SmtpServer {
@@ -114,16 +116,11 @@ impl SmtpServer {
     }
 
     pub(super) async fn send(&self, envelope: &Envelope, mail: &[u8]) -> Result<(), MailError> {
-        let sending = tokio::time::timeout(TIMEOUT, self.send_somehow(envelope, mail)).await;
-        sending.map_err(|late| MailError::away(CONVERSE, late)).flatten()
-    }
-
-    async fn send_somehow(&self, envelope: &Envelope, mail: &[u8]) -> Result<(), MailError> {
         let used = self.idle().pop();
         if let Some(connection) = used {
             match self.send_over(connection, envelope, mail).await {
-                // The server may have closed it meanwhile, before it took anything.
-                Err(error) if error.is_of_the_postbox() => tracing::debug!("connecting to the mail server again: {error}"),
+                // The server may have closed it meanwhile. It has seen nothing of the message.
+                Err(error @ MailError::Away { .. }) => tracing::debug!("connecting to the mail server again: {error}"),
                 outcome => return outcome,
             }
         }
@@ -155,13 +152,16 @@ impl SmtpServer {
     }
 
     async fn send_over(&self, mut connection: AsyncSmtpConnection, envelope: &Envelope, mail: &[u8]) -> Result<(), MailError> {
-        let sending = tokio::time::timeout(SEND_TIMEOUT, converse(&mut connection, envelope, mail)).await;
-        let outcome = sending.map_err(|late| MailError::away(CONVERSE, late)).flatten();
+        let addressing = tokio::time::timeout(ADDRESS_TIMEOUT, address(&mut connection, envelope)).await;
+        let outcome = match addressing.map_err(|late| MailError::away(CONVERSE, late)).flatten() {
+            Ok(()) => hand_over(&mut connection, mail).await,
+            refused => refused,
+        };
         let can_be_used_again = match &outcome {
             Ok(()) => true,
             Err(MailError::Refused { .. } | MailError::PutOff { .. }) => {
                 // Forgets the recipients that it had.
-                matches!(tokio::time::timeout(SEND_TIMEOUT, connection.command(Rset)).await, Ok(Ok(_)))
+                matches!(tokio::time::timeout(ADDRESS_TIMEOUT, connection.command(Rset)).await, Ok(Ok(_)))
             }
             Err(_) => false,
         };
@@ -176,27 +176,41 @@ impl SmtpServer {
     }
 }
 
-/// One mail, step by step: who refuses what.
-async fn converse(connection: &mut AsyncSmtpConnection, envelope: &Envelope, mail: &[u8]) -> Result<(), MailError> {
+/// All that comes before the message, step by step: who refuses what.
+async fn address(connection: &mut AsyncSmtpConnection, envelope: &Envelope) -> Result<(), MailError> {
     let of_us = |error: SmtpError| MailError::away(CONVERSE, error);
+    // Many servers say only now what they have against us: that we may not relay, or have to log in.
     let about = |part: &'static str| {
-        move |error: SmtpError| match error.status() {
-            Some(code) if error.is_permanent() => MailError::Refused { part, code: code.to_string() },
-            Some(code) if error.is_transient() => MailError::PutOff { part, code: code.to_string() },
-            _ => MailError::away(CONVERSE, error),
+        move |error: SmtpError| match refusal(part, &error) {
+            Some(refusal) if !is_about_us(&error) => refusal,
+            _ => of_us(error),
         }
     };
-    // Many servers say only now what they have against us: that we may not relay, or have to log in.
-    let about_recipient = move |error: SmtpError| if is_about_us(&error) { of_us(error) } else { about("recipient")(error) };
-    // It has not seen the message yet.
-    let about_data = move |error: SmtpError| if is_about_us(&error) { of_us(error) } else { about("message")(error) };
     connection.command(Mail::new(envelope.from().cloned(), Vec::new())).await.map_err(of_us)?;
     for recipient in envelope.to() {
-        connection.command(Rcpt::new(recipient.clone(), Vec::new())).await.map_err(about_recipient)?;
+        connection.command(Rcpt::new(recipient.clone(), Vec::new())).await.map_err(about("recipient"))?;
     }
-    connection.command(Data).await.map_err(about_data)?;
-    connection.message(mail).await.map_err(about("message"))?;
+    connection.command(Data).await.map_err(about(MESSAGE))?;
     Ok(())
+}
+
+/// The message itself. Whatever prevents the server's answer, it may have taken it.
+async fn hand_over(connection: &mut AsyncSmtpConnection, mail: &[u8]) -> Result<(), MailError> {
+    match tokio::time::timeout(TAKE_TIMEOUT, connection.message(mail)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(refusal(MESSAGE, &error).unwrap_or_else(|| MailError::unanswered(error))),
+        Err(late) => Err(MailError::unanswered(late)),
+    }
+}
+
+/// What the server says against this `part` of the mail, if that is what it says.
+fn refusal(part: &'static str, error: &SmtpError) -> Option<MailError> {
+    let code = error.status()?.to_string();
+    match (error.is_permanent(), error.is_transient()) {
+        (true, _) => Some(MailError::Refused { part, code }),
+        (_, true) => Some(MailError::PutOff { part, code }),
+        _ => None,
+    }
 }
 
 /// Whether what the server says about a recipient is about who sends: log-in and encryption (530, 535, 538, 454), or policy (5.7.x and
