@@ -123,12 +123,12 @@ async fn on_selected(
     which: ChoiceArgs,
     dry_run: bool,
     common: CommonArgs,
-    action: impl AsyncFnOnce(&JetStreamEventStore, &[KeptLetter]) -> Result<Vec<Outcome>, LettersError>,
+    action: impl AsyncFnOnce(&JetStreamEventStore, &[KeptLetter]) -> Vec<Outcome>,
 ) -> anyhow::Result<Exit> {
     let (output, selection) = (common.output, which.check()?);
     let store = connect(&common.check()?).await?;
     let letters = dead_letters::select(&store, &selection).await?;
-    let outcomes = if dry_run { letters.iter().map(Outcome::dry_run).collect() } else { action(&store, &letters).await? };
+    let outcomes = if dry_run { letters.iter().map(Outcome::dry_run).collect() } else { action(&store, &letters).await };
     Ok(print_outcomes(output, &outcomes))
 }
 

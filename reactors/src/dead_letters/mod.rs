@@ -10,8 +10,8 @@ mod table;
 
 use std::{fmt, time::Duration};
 
-use event_store::{AppendError, JetStreamEventStore, KeptLetter, ReadError, Redriven};
-use futures::{StreamExt, TryStreamExt};
+use event_store::{JetStreamEventStore, KeptLetter, ReadError, Redriven};
+use futures::StreamExt;
 use serde::Serialize;
 
 pub(crate) use self::give_up::{chain, give_up, keep};
@@ -40,12 +40,6 @@ pub enum LettersError {
 impl From<ReadError> for LettersError {
     fn from(error: ReadError) -> Self {
         Self::Away(error.to_string())
-    }
-}
-
-impl From<AppendError> for LettersError {
-    fn from(error: AppendError) -> Self {
-        Self::Away(format!("change the dead letters: {error}"))
     }
 }
 
@@ -95,7 +89,7 @@ pub enum Verdict {
     Done,
     /// It was given up again; the letter tells why.
     Dead,
-    /// No reactor could try it now; the letter is as it was.
+    /// It could not be done now, or not to its end, and may be asked for again; the letter is as it was, unless the reason says otherwise.
     NotNow,
     /// The letter was taken away.
     Discarded,
@@ -135,43 +129,47 @@ impl Outcome {
 }
 
 /// Has the reactors handle the events of `kept` again, some at a time, and returns what came of each, in the same order.
-pub async fn redrive(store: &JetStreamEventStore, kept: &[KeptLetter]) -> Result<Vec<Outcome>, LettersError> {
-    futures::stream::iter(kept).map(|kept| redrive_one(store, kept)).buffered(AT_ONCE).try_collect().await
+pub async fn redrive(store: &JetStreamEventStore, kept: &[KeptLetter]) -> Vec<Outcome> {
+    futures::stream::iter(kept).map(|kept| redrive_one(store, kept)).buffered(AT_ONCE).collect().await
 }
 
-async fn redrive_one(store: &JetStreamEventStore, kept: &KeptLetter) -> Result<Outcome, LettersError> {
+async fn redrive_one(store: &JetStreamEventStore, kept: &KeptLetter) -> Outcome {
     let letter = &kept.letter;
-    let not_now = |why: String| Ok(Outcome::of(kept, Verdict::NotNow, vec![why]));
-    match store.redrive(&letter.reactor, letter.position, PATIENCE).await? {
-        Redriven::Done => {
-            store.remove_dead_letter(kept).await?;
-            Ok(Outcome::of(kept, Verdict::Done, Vec::new()))
-        }
-        Redriven::Failed { error_chain, attempts } => {
+    let not_now = |why: String| Outcome::of(kept, Verdict::NotNow, vec![why]);
+    match store.redrive(&letter.reactor, letter.position, PATIENCE).await {
+        Ok(Redriven::Done) => match store.remove_dead_letter(kept).await {
+            Ok(()) => Outcome::of(kept, Verdict::Done, Vec::new()),
+            Err(error) => not_now(format!("the event was handled, but its letter could not be taken away: {error}")),
+        },
+        Ok(Redriven::Failed { error_chain, attempts }) => {
             let mut dead_again = letter.clone();
             dead_again.error_chain.clone_from(&error_chain);
             dead_again.attempts += attempts;
             dead_again.redrives += 1;
             dead_again.died_at = clock::now();
-            store.replace_dead_letter(kept, &dead_again).await?;
-            Ok(Outcome::of(kept, Verdict::Dead, error_chain))
+            match store.replace_dead_letter(kept, &dead_again).await {
+                Ok(()) => Outcome::of(kept, Verdict::Dead, error_chain),
+                Err(error) => not_now(format!("it was given up again, but that could not be written into its letter: {error}")),
+            }
         }
-        Redriven::NotNow => not_now("what it needs is away, or the instance is ending".to_owned()),
-        Redriven::NobodyThere => not_now(format!("no instance runs the reactor {}", letter.reactor)),
-        Redriven::NoAnswer => {
+        Ok(Redriven::NotNow) => not_now("what it needs is away, or the instance is ending".to_owned()),
+        Ok(Redriven::NobodyThere) => not_now(format!("no instance runs the reactor {}", letter.reactor)),
+        Ok(Redriven::NoAnswer) => {
             let (reactor, patience) = (&letter.reactor, PATIENCE.as_secs());
             not_now(format!(
                 "the reactor {reactor} gave no sign of life for {patience} s: is its breaker open, or its instance stuck?"
             ))
         }
+        Err(error) => not_now(format!("the reactor could not be asked: {error}")),
     }
 }
 
-/// Takes `kept` away, some at a time, and keeps them with `reason` in the stream `DISCARDED_LETTERS`.
-pub async fn discard(store: &JetStreamEventStore, kept: &[KeptLetter], reason: &str) -> Result<Vec<Outcome>, LettersError> {
-    let discard_one = async |kept| {
-        store.discard_dead_letter(kept, reason, clock::now()).await?;
-        Ok(Outcome::of(kept, Verdict::Discarded, Vec::new()))
+/// Takes `kept` away, some at a time, and keeps them with `reason` in the stream `DISCARDED_LETTERS`. Returns what came of each, in the same
+/// order.
+pub async fn discard(store: &JetStreamEventStore, kept: &[KeptLetter], reason: &str) -> Vec<Outcome> {
+    let discard_one = async |kept| match store.discard_dead_letter(kept, reason, clock::now()).await {
+        Ok(()) => Outcome::of(kept, Verdict::Discarded, Vec::new()),
+        Err(error) => Outcome::of(kept, Verdict::NotNow, vec![format!("the letter could not be taken away: {error}")]),
     };
-    futures::stream::iter(kept).map(discard_one).buffered(AT_ONCE).try_collect().await
+    futures::stream::iter(kept).map(discard_one).buffered(AT_ONCE).collect().await
 }
