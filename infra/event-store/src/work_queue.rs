@@ -200,7 +200,7 @@ impl WorkQueue {
     pub async fn next_batch(&mut self, items_max: usize) -> Vec<WorkItem> {
         loop {
             if !self.gathered.is_empty() {
-                return std::mem::take(&mut self.gathered);
+                return self.take(items_max);
             }
             let Some(messages) = &mut self.messages else {
                 // Boxed, as it is rare: what waits for the next event would else be five times as large.
@@ -218,7 +218,7 @@ impl WorkQueue {
                     tracing::debug!(queue = self.options.name, "read the work queue: {error}");
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
-                self.messages = None;
+                self.abandon();
                 continue;
             };
             let mut next = Some(first);
@@ -246,7 +246,28 @@ impl WorkQueue {
             }
             if !self.gathered.is_empty() {
                 self.is_active = true;
-                return std::mem::take(&mut self.gathered);
+                return self.take(items_max);
+            }
+        }
+    }
+
+    fn take(&mut self, items_max: usize) -> Vec<WorkItem> {
+        if self.gathered.len() <= items_max {
+            return std::mem::take(&mut self.gathered);
+        }
+        self.gathered.drain(..items_max).collect()
+    }
+
+    /// Asks nothing more of a server that may have forgotten what it was asked. What it has handed out by then would otherwise not come again
+    /// before `ack_wait` has passed.
+    fn abandon(&mut self) {
+        let Some(mut messages) = self.messages.take() else { return };
+        // Errors may stand between.
+        for _ in 0..self.asked_max * 2 {
+            match unconstrained(messages.next()).now_or_never() {
+                Some(Some(Ok(message))) => self.gathered.extend(WorkItem::read(message)),
+                Some(Some(Err(_))) => {}
+                Some(None) | None => break,
             }
         }
     }
@@ -257,7 +278,7 @@ impl WorkQueue {
             return Vec::new();
         }
         // What was taken and would have to be waited with is kept there.
-        unconstrained(self.next_batch(items_max)).now_or_never().unwrap_or_else(|| std::mem::take(&mut self.gathered))
+        unconstrained(self.next_batch(items_max)).now_or_never().unwrap_or_else(|| self.take(items_max))
     }
 
     /// Asks for no more than `items` at once from now on; for as many as it may if that is `None`.

@@ -3,7 +3,11 @@ use std::{collections::BTreeMap, time::Duration};
 use domain::order::Order;
 use event_store::{Beginning, DeadLetter, Expected, Redriven, Sharing, Transaction, WorkQueueOptions, WorkSource};
 
-use crate::{NOW, context, log, order_id, placed, receive};
+use crate::{
+    NOW, connected, context, log, order_id, placed,
+    proxy::{Fault, Proxy},
+    receive,
+};
 
 const OPTIONS: WorkQueueOptions = WorkQueueOptions {
     name: "tester",
@@ -218,6 +222,42 @@ async fn a_queue_goes_on_after_the_server_was_killed() {
         }
     });
     next.await.expect("the queue found the new server");
+}
+
+#[tokio::test]
+async fn what_was_fetched_before_a_connection_broke_is_not_left_until_the_time_out() {
+    const PATIENT: WorkQueueOptions = WorkQueueOptions { ack_wait: Duration::from_secs(60), ..OPTIONS };
+    let (server, direct) = log().await;
+    let proxy = Proxy::before(server.port()).await;
+    let store = connected(proxy.url()).await;
+    for _ in 0..20 {
+        receive(&direct, "TEA", 1).await;
+    }
+    let mut queue = store.work_queue(PATIENT);
+    let mut taken = queue.next_batch(1).await;
+    // Let the rest arrive in the queue's hands: it was delivered when another one gets nothing.
+    let nothing = tokio::time::timeout(Duration::from_millis(300), direct.work_queue(PATIENT).next_batch(1)).await;
+    assert!(nothing.is_err(), "the first queue holds all of them");
+    proxy.inflict(Fault::Cut);
+    while store.is_connected() {
+        tokio::task::yield_now().await;
+    }
+    while !store.is_connected() {
+        tokio::task::yield_now().await;
+    }
+    while taken.len() < 20 {
+        let items = tokio::time::timeout(Duration::from_secs(10), queue.next_batch(7)).await;
+        let items = items.expect("what was fetched comes");
+        assert!(items.len() <= 7);
+        taken.extend(items);
+    }
+    assert!(taken.iter().map(|item| (item.position, item.deliveries)).eq((1..=20).map(|position| (position, 1))));
+    for item in taken {
+        item.done().await;
+    }
+    while direct.backlog(PATIENT.name, PATIENT.source).await.unwrap().unwrap().events() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn letter(position: u64) -> DeadLetter {
