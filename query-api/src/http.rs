@@ -10,6 +10,7 @@ mod accept;
 mod body;
 mod events;
 mod page;
+mod shares;
 mod socket;
 
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use futures::{Stream, StreamExt as _};
+use futures::future::ready;
+use futures::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use telemetry::drain::Drain;
 use telemetry::exemplars::TraceId;
@@ -35,12 +37,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::completion::{FieldTypes, RootKeys};
 use crate::document::{self, DocumentError};
 use crate::error::{self, code};
-use crate::limits::SOCKETS_MAX;
+use crate::limits::{SOCKETS_MAX, SOCKETS_PER_CUSTOMER_MAX, SUBSCRIPTIONS_PER_CUSTOMER_MAX};
 use crate::metrics::{Outcome, QueryMetrics};
 use crate::operations::{NotExecuted, Operations};
 use crate::schema::Schema;
 use accept::{Form, Media};
 use body::Parameters;
+use shares::Shares;
 
 /// What a caller that finds the server busy is told to wait, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
@@ -55,6 +58,8 @@ struct Service {
     deadline: Duration,
     free: Arc<Semaphore>,
     sockets: Arc<Semaphore>,
+    shares_of_sockets: Shares,
+    shares_of_subscriptions: Shares,
     drain: Drain,
 }
 
@@ -96,6 +101,8 @@ pub fn router(schema: Schema, door: Door, policy: Policy, metrics: QueryMetrics,
         deadline: capacity.deadline,
         free: Arc::new(Semaphore::new(capacity.requests_in_flight_max)),
         sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
+        shares_of_sockets: Shares::new(SOCKETS_PER_CUSTOMER_MAX),
+        shares_of_subscriptions: Shares::new(SUBSCRIPTIONS_PER_CUSTOMER_MAX),
         drain,
     };
     let routes = Router::new()
@@ -197,15 +204,21 @@ impl Service {
         operation: Operation,
         caller: Caller,
     ) -> impl Stream<Item = Result<async_graphql::Response, Refusal>> + Send + use<> {
+        let Some(share) = self.shares_of_subscriptions.take(&caller) else {
+            let message = format!("you have {SUBSCRIPTIONS_PER_CUSTOMER_MAX} subscriptions open: end one of them first");
+            let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, code::TOO_MANY_REQUESTS, message);
+            return stream::once(ready(Err(refusal))).left_stream();
+        };
         let (service, asked) = (self.clone(), operation.asked.clone());
         let responses = self.schema.execute_stream(operation.into_request(caller));
         let open = self.metrics.subscription();
-        responses.map(move |response| {
+        let responses = responses.map(move |response| {
             // Moved in here, it is counted for as long as the stream is there.
-            let _open = &open;
+            let _open = (&open, &share);
             service.metrics.told();
             service.finish(response, &asked)
-        })
+        });
+        responses.right_stream()
     }
 
     /// A response as callers may rely on it; or, if nothing was executed, why.

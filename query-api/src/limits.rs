@@ -20,10 +20,14 @@ pub const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 
 /// Most subscriptions at the same time. One costs some kilobytes, and a little time for each event of its order.
 pub const LISTENERS_MAX: usize = 20_000;
+/// Most subscriptions of one customer at the same time, over however many connections.
+pub const SUBSCRIPTIONS_PER_CUSTOMER_MAX: usize = 200;
 /// Events that are kept for a subscription that does not take them; what comes after those it reads again.
 pub const UNHEARD_EVENTS_MAX: usize = 32;
 /// Most connections of `/graphql/ws` at the same time.
 pub const SOCKETS_MAX: usize = 10_000;
+/// Most of them of one customer.
+pub const SOCKETS_PER_CUSTOMER_MAX: usize = 100;
 /// What such a connection has for what comes in, in bytes, from its beginning; it grows with a longer message. Who subscribes says little.
 pub const SOCKET_READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Most subscriptions and queries of one such connection at the same time.

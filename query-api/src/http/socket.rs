@@ -24,9 +24,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 
 use super::accept::Media;
 use super::body::Posted;
+use super::shares::Share;
 use super::{Operation, Refusal, Service, expiry};
 use crate::error::{code, server_error};
-use crate::limits::{OPERATIONS_PER_SOCKET_MAX, REQUEST_BYTES_MAX, SOCKET_READ_BUFFER_BYTES};
+use crate::limits::{OPERATIONS_PER_SOCKET_MAX, REQUEST_BYTES_MAX, SOCKET_READ_BUFFER_BYTES, SOCKETS_PER_CUSTOMER_MAX};
 
 const PROTOCOL: &str = "graphql-transport-ws";
 /// How long a new client may take to say `connection_init`.
@@ -146,9 +147,17 @@ fn is_of_another_site(headers: &HeaderMap) -> bool {
 async fn serve(service: Service, caller: Option<Caller>, mut socket: WebSocket, place: OwnedSemaphorePermit) {
     let open = service.metrics.socket();
     let end = if socket.protocol().is_some_and(|protocol| protocol == PROTOCOL) {
-        Connection { service, socket: &mut socket, caller, initialised: None, running: SelectAll::new(), handles: HashMap::new() }
-            .run()
-            .await
+        Connection {
+            service,
+            socket: &mut socket,
+            caller,
+            initialised: None,
+            share: None,
+            running: SelectAll::new(),
+            handles: HashMap::new(),
+        }
+        .run()
+        .await
     } else {
         End::Close(4406, format!("Subprotocol not acceptable: ask for {PROTOCOL}"))
     };
@@ -172,6 +181,8 @@ struct Connection<'a> {
     caller: Option<Caller>,
     /// Who is on it, once `connection_init` was said.
     initialised: Option<Caller>,
+    /// That it is one of theirs.
+    share: Option<Share>,
     running: SelectAll<Outcomes>,
     handles: HashMap<String, AbortHandle>,
 }
@@ -233,7 +244,10 @@ impl Connection<'_> {
                 };
                 match asked {
                     Ok(caller) => {
-                        self.initialised = Some(caller);
+                        let Some(share) = self.service.shares_of_sockets.take(&caller) else {
+                            return close(4429, &format!("Too many connections: you have {SOCKETS_PER_CUSTOMER_MAX} open"));
+                        };
+                        (self.initialised, self.share) = (Some(caller), Some(share));
                         self.say(&Say::ConnectionAck).await
                     }
                     Err(refused) => close(4403, &format!("Forbidden: {refused}")),

@@ -258,3 +258,58 @@ async fn who_asks_too_often_is_told_when_to_ask_again() {
     let (status, _) = api.ask_as(&token(&issuer, "customer", "c-1"), "{ __typename }", json!({})).await;
     assert_eq!(status, StatusCode::OK);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_has_so_many_subscriptions_and_sockets_and_leaves_the_rest_to_others() {
+    let issuer = TokenIssuer::generate().expect("a key");
+    let api = shop(&issuer, UNLIMITED).await;
+    let address = served(&api).await;
+    let connect = async |token: &str| {
+        let mut client = Client::open(&address).await;
+        client.say(&json!({"type": "connection_init", "payload": {"Authorization": format!("Bearer {token}")}})).await;
+        client
+    };
+    let (greedy, modest) = (token(&issuer, "customer", "c-1"), token(&issuer, "customer", "c-2"));
+    // Nobody's order, of which nothing is told.
+    let silent = json!({"id": order_id(99)});
+    let mut clients = Vec::new();
+    for subscriptions in [100, 101] {
+        let mut client = connect(&greedy).await;
+        assert_eq!(client.hear().await["type"], "connection_ack");
+        for number in 0..subscriptions {
+            client.subscribe(&number.to_string(), UPDATED, silent.clone()).await;
+        }
+        if subscriptions == 100 {
+            // Answered once all before it was heard.
+            client.say(&json!({"type": "ping"})).await;
+            assert_eq!(client.hear().await["type"], "pong");
+        }
+        clients.push(client);
+    }
+    let refused = clients[1].hear().await;
+    assert_eq!((&refused["id"], &refused["payload"][0]["extensions"]["code"]), (&json!("100"), &json!("TOO_MANY_REQUESTS")));
+    let by_events = async |token: &str| {
+        let query = json!({"query": UPDATED, "variables": silent});
+        let request = Request::post("/graphql").header("authorization", format!("Bearer {token}"));
+        let request = request.header("accept", "text/event-stream").header("content-type", "application/json");
+        api.exchange(request.body(Body::from(query.to_string())).expect("a request")).await
+    };
+    assert_eq!(by_events(&greedy).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(by_events(&modest).await.status(), StatusCode::OK);
+
+    while clients.len() < 100 {
+        let mut client = connect(&greedy).await;
+        assert_eq!(client.hear().await["type"], "connection_ack");
+        clients.push(client);
+    }
+    assert_eq!(connect(&greedy).await.closed().await, 4429);
+    assert_eq!(connect(&modest).await.hear().await["type"], "connection_ack");
+
+    clients.clear();
+    let is_free = async {
+        while by_events(&greedy).await.status() != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), is_free).await.expect("what is closed is not counted any more");
+}
