@@ -51,8 +51,11 @@ const FETCH_ITEMS_MAX: usize = 64;
 const IN_PLACE_MAX: Duration = Duration::from_secs(2);
 /// How long after the breaker's next probe an event comes again that has failed, for each time that it has, up to five.
 const BEHIND_OTHERS: Duration = Duration::from_secs(2);
-/// Deliveries without acknowledgement, also of a reactor that handles few at a time: some of them wait to be tried again.
-const IN_FLIGHT_MIN: usize = 1_024;
+/// Events that one instance has in hand at least, if there are so many: begun, or waiting for their turn or to be tried again. One that handles many
+/// at a time has twice as many in hand as it handles.
+const IN_HAND_MIN: usize = 1_024;
+/// How long an instance that has no place left keeps what it has fetched; well within [`ACK_WAIT`].
+const FULL_MAX: Duration = Duration::from_secs(1);
 /// Events taken to see whether an outside system is back.
 const PROBE_ITEMS_MAX: usize = 4;
 
@@ -227,25 +230,27 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
         () = drain.started() => return,
         () = store.wait_until_ready(|reason| component.not_ready(reason)) => component.ready(),
     }
+    let in_hand_max = (R::CONCURRENCY * 2).max(IN_HAND_MIN);
     let mut queue = store.work_queue(WorkQueueOptions {
         name: R::NAME,
         source: R::SOURCE,
         takes_redrives: R::TAKES_REDRIVES,
         beginning: R::BEGINNING,
         ack_wait: ACK_WAIT,
-        in_flight_max: i64::try_from((R::CONCURRENCY * 2).max(IN_FLIGHT_MIN)).unwrap_or(i64::MAX),
+        in_flight_max: i64::try_from(in_hand_max).unwrap_or(i64::MAX),
         parked_max: PARKED_MAX,
         sharing: Sharing::All,
     });
     let shared = Arc::new(Shared { reactor, surroundings, handed_back: HandedBack::default(), finished: AtomicU64::new(0) });
     let slots = Arc::new(Semaphore::new(R::CONCURRENCY));
+    let places = Arc::new(Semaphore::new(in_hand_max));
     let tasks = TaskTracker::new();
     loop {
         let batch = async {
             let phase = shared.may_take(&mut queue).await;
             tokio::select! {
                 () = shared.opened() => (Phase::Open, Vec::new()),
-                items = queue.next_batch(FETCH_ITEMS_MAX) => (phase, items),
+                items = take(&mut queue, &places, in_hand_max) => (phase, items),
             }
         };
         let (phase, items) = tokio::select! {
@@ -264,9 +269,11 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
                 item.done().await;
                 continue;
             }
-            // There are no more of them than the server hands out without an acknowledgement.
+            // No more were taken than there are places.
+            let place = Arc::clone(&places).try_acquire_owned();
             let (shared, slots) = (Arc::clone(&shared), Arc::clone(&slots));
             let work = async move {
+                let _place = place;
                 let Some(slot) = shared.wait_for_turn(&item, slots).await else {
                     // Not begun: it is for the next instance, which need not wait for the time-out.
                     return item.hand_back().await;
@@ -292,6 +299,19 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
     tasks.close();
     tasks.wait().await;
     tracing::info!(reactor = R::NAME, "drained");
+}
+
+/// Takes events for which there are places. Those that were fetched for none are left to other instances.
+async fn take(queue: &mut WorkQueue, places: &Semaphore, in_hand_max: usize) -> Vec<WorkItem> {
+    if places.available_permits() == 0 {
+        // Those that were fetched are not begun one by one, as the last of them would be taken for forgotten by then.
+        let half = u32::try_from(in_hand_max / 2).unwrap_or(u32::MAX);
+        if tokio::time::timeout(FULL_MAX, places.acquire_many(half)).await.is_err() {
+            queue.pause().await;
+            drop(places.acquire_many(half).await);
+        }
+    }
+    queue.next_batch(FETCH_ITEMS_MAX.min(places.available_permits())).await
 }
 
 /// Completes when one of them has ended; at once, if there is none.

@@ -48,10 +48,11 @@ pub struct WorkQueueOptions {
     pub beginning: Beginning,
     /// After how long without an acknowledgement an event is handed out again.
     pub ack_wait: Duration,
-    /// Most events handed out and not acknowledged, over all instances.
+    /// Most events handed out and not acknowledged, over all instances, while none is parked.
     pub in_flight_max: i64,
     /// Events beside those that may wait with the server for the pause after which they were handed back, over all instances. They count as handed
-    /// out there: without room for them so many that wait would hold up all others.
+    /// out there: without room for them so many that wait would hold up all others. As the server does not tell one from the other, whoever
+    /// takes events has to see to it that it has no more than `in_flight_max` in hand.
     pub parked_max: i64,
     /// Who gets them.
     pub sharing: Sharing,

@@ -1,8 +1,20 @@
 //! Everything delivered once more: nothing changes.
 
-use domain::{order::OrderStatus, payment::PaymentStatus};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use domain::{envelope::StoredEvent, order::OrderStatus, payment::PaymentStatus};
+use event_store::WorkSource;
+use reactors::{Failure, News, Reactor};
+use tokio::sync::Semaphore;
 
 use crate::{
+    eventually,
     gateway::Gateway,
     running::{self, Running},
     shop::{Ask, ONE_TEA, Shop},
@@ -58,4 +70,53 @@ async fn every_event_delivered_again_changes_nothing() {
     assert_eq!(gateway.money().await, money);
     assert_eq!(std::fs::read_dir(mail.path()).unwrap().count(), files);
     assert_eq!(shop.dead_letters().await, []);
+}
+
+/// Works on nothing before it is let to.
+struct Slow {
+    gate: Arc<Semaphore>,
+    handled: Arc<AtomicUsize>,
+}
+
+impl Reactor for Slow {
+    const NAME: &'static str = "slow";
+    const SOURCE: WorkSource = WorkSource::Log(&["order"]);
+    const CONCURRENCY: usize = 4;
+
+    fn wants(&self, _event_type: &str) -> bool {
+        true
+    }
+
+    async fn handle(&self, _: &StoredEvent, _: News) -> Result<(), Failure> {
+        drop(self.gate.acquire().await);
+        self.handled.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_is_slow_leaves_what_it_has_no_room_for_to_others() {
+    const EVENTS: usize = 3_000;
+    /// What an instance has in hand at most.
+    const IN_HAND: usize = 1_024;
+    let shop = Shop::open().await;
+    shop.place_many("o", EVENTS, ONE_TEA).await;
+    let run = async |turns: usize| {
+        let (gate, handled) = (Arc::new(Semaphore::new(turns)), Arc::<AtomicUsize>::default());
+        let reactor = Slow { gate: Arc::clone(&gate), handled: Arc::clone(&handled) };
+        (running::run(&shop.connect().await, reactor), gate, handled)
+    };
+    let (_stuck, gate, none_handled) = run(0).await;
+    let taken = async || {
+        let backlog = shop.store.backlog("slow", Slow::SOURCE).await.ok()??;
+        (backlog.in_hand >= u64::try_from(IN_HAND).ok()?).then_some(())
+    };
+    eventually("it takes what it can", taken).await;
+    // Let it take more than it can.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (_quick, _gate, handled) = run(1).await;
+    eventually("the other has the rest", async || (handled.load(Ordering::Relaxed) >= EVENTS - IN_HAND).then_some(())).await;
+    assert_eq!(none_handled.load(Ordering::Relaxed), 0);
+    gate.add_permits(1);
+    shop.idle("slow").await;
 }
