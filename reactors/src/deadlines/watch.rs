@@ -103,9 +103,13 @@ impl Held {
                 Ok(timer) => timer,
                 Err(error_chain) => return self.give_up(item, error_chain).await,
             };
+            let position = item.position;
             let earlier = self.by_order.insert(timer.aggregate_id.clone(), Waiting { item, timer, until });
-            if let Some(earlier) = earlier {
-                // The same event again; or one that somebody else than our allocator has appended, whose timer is replaced by this one's.
+            // The same event again is not done before its timer is set. Another one is of somebody else than our allocator, and its timer is
+            // replaced by this one's.
+            if let Some(earlier) = earlier
+                && earlier.item.position != position
+            {
                 earlier.item.done().await;
             }
             return;
