@@ -190,6 +190,11 @@ impl ErrorAnswer {
         self.error.r#type == "idempotency_error" || (self.replayed && self.status.is_server_error())
     }
 
+    /// Whether an earlier request under this key was refused for good, and this is that refusal once more.
+    pub(super) fn is_old_refusal(&self) -> bool {
+        self.replayed && !self.may_pass()
+    }
+
     pub(super) fn already_refunded(&self) -> bool {
         self.error.code.as_deref() == Some("charge_already_refunded")
     }

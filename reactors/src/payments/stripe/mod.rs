@@ -44,6 +44,10 @@ const POOL_IDLE_CONNECTIONS_MAX: usize = 128;
 /// Pages of a hundred charges that are looked through where there is no search.
 const PAGES_BY_HAND_MAX: usize = 100;
 
+/// Idempotency keys of one refund: each is for one more request after one that was refused for good, within the day for which the gateway
+/// repeats a refusal.
+const REFUND_KEYS_MAX: u32 = 10;
+
 /// The version of the API that this file was written for. A newer default of the account changes nothing.
 const API_VERSION: &str = "2024-06-20";
 
@@ -161,7 +165,8 @@ impl StripeGateway {
     }
 
     /// Gives back `amount_minor` (in the order's currency as ISO 4217 has it) of an order's charge, once. If it was all
-    /// given back before, by us or by hand, that refund is the outcome.
+    /// given back before, by us or by hand, that refund is the outcome. One that the gateway has refused may be asked for
+    /// again, once what was in its way is out of it.
     pub async fn refund(&self, order_id: Uuid, payment_intent_id: &str, amount_minor: i64) -> Result<RefundOutcome, GatewayError> {
         let key = format!("refund-{order_id}");
         self.refund_under(key, payment_intent_id, amount_minor, Some(order_id)).await
@@ -186,23 +191,31 @@ impl StripeGateway {
         let order_id = order_id.map(|order_id| order_id.to_string());
         let mut params = vec![("payment_intent", payment_intent_id), ("amount", &amount)];
         params.extend(order_id.as_deref().map(|order_id| ("metadata[order_id]", order_id)));
-        let http = self.client.post(self.url("v1/refunds")).header("idempotency-key", key).form(&params);
-        match send::<Refund>(REFUND, http).await {
-            Ok(refund) if refund.counts() => Ok(RefundOutcome { refund_id: refund.id }),
-            Ok(refund) => Err(GatewayError::Permanent {
-                operation: REFUND,
-                status: StatusCode::OK.as_u16(),
-                code: refund.status.clone(),
-                message: format!("refund {} is {}", refund.id, refund.status),
-            }),
-            Err(Failed::Answer(answer)) if answer.already_refunded() || answer.key_is_stuck() => {
-                let refunds = self.refunds_of(REFUND, payment_intent_id).await?;
-                match refunds.into_iter().find(Refund::counts) {
-                    Some(refund) => Ok(RefundOutcome { refund_id: refund.id }),
-                    None => Err(answer.into_transient(REFUND)),
+        let mut attempt = 1;
+        loop {
+            let key = if attempt == 1 { key.clone() } else { format!("{key}-{attempt}") };
+            let http = self.client.post(self.url("v1/refunds")).header("idempotency-key", key).form(&params);
+            match send::<Refund>(REFUND, http).await {
+                Ok(refund) if refund.counts() => return Ok(RefundOutcome { refund_id: refund.id }),
+                Ok(refund) => {
+                    return Err(GatewayError::Permanent {
+                        operation: REFUND,
+                        status: StatusCode::OK.as_u16(),
+                        code: refund.status.clone(),
+                        message: format!("refund {} is {}", refund.id, refund.status),
+                    });
                 }
+                Err(Failed::Answer(answer)) if answer.already_refunded() || answer.key_is_stuck() => {
+                    let refunds = self.refunds_of(REFUND, payment_intent_id).await?;
+                    return match refunds.into_iter().find(Refund::counts) {
+                        Some(refund) => Ok(RefundOutcome { refund_id: refund.id }),
+                        None => Err(answer.into_transient(REFUND)),
+                    };
+                }
+                // Nothing was given back under this key, and for a day the gateway only says so again.
+                Err(Failed::Answer(answer)) if answer.is_old_refusal() && attempt < REFUND_KEYS_MAX => attempt += 1,
+                Err(failed) => return Err(failed.classify(REFUND)),
             }
-            Err(failed) => Err(failed.classify(REFUND)),
         }
     }
 

@@ -97,6 +97,46 @@ async fn answers_that_are_not_the_gateways_are_transient() {
     assert!(matches!(error, GatewayError::Transient { retry_after: None, .. }), "{error:?}");
 }
 
+/// A gateway that has refused the refunds under so many keys, and refuses the next if it is not `mended`; and the keys that it was given.
+async fn refusing(refused: usize, mended: bool) -> (StripeGateway, Arc<Mutex<Vec<String>>>) {
+    let keys = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&keys);
+    let router = Router::new().fallback(move |request: Request| async move {
+        let Some(key) = request.headers().get("idempotency-key") else {
+            let intent = json!({"id": "pi_1", "status": "succeeded", "amount": 1250, "currency": "eur"});
+            return Response::new(Body::from(intent.to_string()));
+        };
+        let mut keys = log.lock().unwrap();
+        keys.push(key.to_str().unwrap().to_owned());
+        let refusal = Body::from(error("invalid_request_error", "charge_disputed").to_string());
+        if keys.len() <= refused {
+            return Response::builder().status(400).header("idempotent-replayed", "true").body(refusal).unwrap();
+        }
+        let refund = Body::from(json!({"id": "re_1", "status": "succeeded", "amount": 1250}).to_string());
+        if mended { Response::new(refund) } else { Response::builder().status(400).body(refusal).unwrap() }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (gateway(&base), keys)
+}
+
+#[tokio::test]
+async fn a_refund_that_was_refused_before_is_asked_for_under_another_key() {
+    let order_id = Uuid::from_u128(7);
+    let first = format!("refund-{order_id}");
+    let (gateway, keys) = refusing(2, true).await;
+    assert_eq!(gateway.refund(order_id, "pi_1", 1250).await.unwrap().refund_id, "re_1");
+    assert_eq!(keys.lock().unwrap()[..], [first.clone(), format!("{first}-2"), format!("{first}-3")]);
+    // What is refused now, somebody has to see to.
+    for (refused, asked) in [(0, 1), (1, 2), (1_000, 10)] {
+        let (gateway, keys) = refusing(refused, false).await;
+        let failed = gateway.refund(order_id, "pi_1", 1250).await.unwrap_err();
+        assert!(matches!(&failed, GatewayError::Permanent { code, .. } if code == "charge_disputed"), "{failed:?}");
+        assert_eq!(keys.lock().unwrap().len(), asked);
+    }
+}
+
 #[tokio::test]
 async fn an_unreachable_gateway_is_transient() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
