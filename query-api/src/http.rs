@@ -16,6 +16,7 @@ mod socket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Request as GraphqlRequest, ServerError, Variables};
 use auth::{Caller, Door, Refused};
@@ -231,6 +232,9 @@ impl Service {
             if let Some(operation) = operation(&document, asked.operation_name.as_deref()) {
                 self.field_types.complete(&mut response, &document, operation);
             }
+        } else if response.data == async_graphql::Value::Null {
+            // Every field was skipped, and nothing failed (GraphQL, section 3.13.1).
+            response.data = async_graphql::Value::Object(IndexMap::new());
         }
         Ok(response)
     }

@@ -153,6 +153,14 @@ async fn fields_are_answered_in_the_order_of_the_query() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_of_which_every_field_is_skipped_has_data_without_any() {
+    let api = Api::start().await;
+    let query = r#"{"query": "{ __typename @skip(if: true) orders(first: 1) @include(if: false) { edges { cursor } } }"}"#;
+    let (status, _, answer) = exchange(&api, post(), query).await;
+    assert_eq!((status, answer), (200, json!({"data": {}})));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_path_is_not_found() {
     let api = Api::start().await;
     assert_eq!(exchange(&api, Request::get("/graphq"), Body::empty()).await.0, 404);
