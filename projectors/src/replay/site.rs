@@ -1,6 +1,6 @@
 //! One read model that is rebuilt.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use event_store::{JetStreamEventStore, LogMessage};
 use read_store::projections::ProjectionName;
@@ -26,6 +26,10 @@ use crate::{
 
 /// Most rows that a rebuild keeps in memory, at some 2 KiB each, so that an order's events need not load it each time.
 const CACHED_ROWS_MAX: usize = 20_000;
+/// How long a replay waits for another one to be gone: of one that was just killed, Postgres still has to notice it.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
+/// Pause between two looks.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// First half of the advisory locks' keys, the letters "cont"; the second half is the projection's number.
 const LOCK_CLASS: i32 = 0x636f_6e74;
 
@@ -187,13 +191,22 @@ pub(super) async fn abandon(options: &PgConnectOptions, name: ProjectionName) ->
 
 /// Keeps other replays of the read model out for as long as the connection lives.
 async fn lock(connection: &mut PgConnection, name: ProjectionName) -> Result<(), Failure> {
-    let is_locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
-        .bind(LOCK_CLASS)
-        .bind(name as i32)
-        .fetch_one(connection)
-        .await
-        .map_err(Failure::postgres("lock the read model against other replays"))?;
-    if is_locked { Ok(()) } else { Err(Failure::Conflict(format!("another replay of {name} is running"))) }
+    let began = Instant::now();
+    loop {
+        let is_locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
+            .bind(LOCK_CLASS)
+            .bind(name as i32)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(Failure::postgres("lock the read model against other replays"))?;
+        if is_locked {
+            return Ok(());
+        }
+        if began.elapsed() >= LOCK_WAIT {
+            return Err(Failure::Conflict(format!("another replay of {name} is running")));
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
 }
 
 async fn leave(mut connection: PgConnection, name: ProjectionName) {
