@@ -7,6 +7,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -84,6 +85,11 @@ impl Window {
             let Some(oldest) = self.messages.pop_front() else { return };
             self.bytes -= oldest.bytes.len();
         }
+    }
+
+    /// Whether a reader that has got there need not read for itself.
+    fn has(&self, position: u64) -> bool {
+        !matches!(self.from(position, 0), Found::Elsewhere)
     }
 
     fn from(&self, position: u64, messages_max: usize) -> Found {
@@ -174,15 +180,23 @@ impl TailReader {
                     let _ = self.news.changed().await;
                 }
                 Found::Elsewhere => {
-                    let own = self.own.get_or_insert_with(|| self.tail.store.read_from(self.next_position));
-                    let messages = tokio::select! {
-                        biased;
-                        messages = own.next_batch(messages_max) => messages?,
-                        // The window may have got here.
-                        _ = self.news.changed() => continue,
-                    };
-                    self.next_position += messages.len() as u64;
-                    return Ok(messages);
+                    let Self { tail, news, next_position, own } = &mut *self;
+                    let own = own.get_or_insert_with(|| tail.store.read_from(*next_position));
+                    let mut batch = pin!(own.next_batch(messages_max));
+                    // Not given up for whatever news: on a busy log there is more of it before the reader has begun.
+                    loop {
+                        tokio::select! {
+                            biased;
+                            messages = &mut batch => {
+                                let messages = messages?;
+                                *next_position += messages.len() as u64;
+                                return Ok(messages);
+                            }
+                            _ = news.changed() => if tail.shared.window().has(*next_position) {
+                                break;
+                            },
+                        }
+                    }
                 }
             }
         }
@@ -206,6 +220,32 @@ mod tests {
             Found::Messages(messages) => messages.iter().map(|message| message.position).collect(),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_is_behind_the_window_gets_on_while_it_moves_all_the_time() {
+        let server = local_stack::testing::nats();
+        let store = JetStreamEventStore::connect(server.url(), "test").await.expect("an address");
+        while store.set_up(Some(1)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        let published = store.connection.jetstream.publish("events.test.x", "x".into()).await;
+        published.expect("it is sent").await.expect("it is stored");
+        let tail = store.tail();
+        let mut behind = tail.read_from(1);
+        let shared = Arc::clone(&tail.shared);
+        let moving = tokio::spawn(async move {
+            loop {
+                shared.news.send_replace(());
+                tokio::task::yield_now().await;
+            }
+        });
+        let messages = tokio::time::timeout(Duration::from_secs(10), behind.next_batch(10)).await;
+        assert_eq!(messages.expect("it gets on").expect("there is no gap").len(), 1);
+        moving.abort();
+        let stream = store.connection.jetstream.get_stream(crate::wire::STREAM).await.expect("it is there");
+        // Its own, and that of the window.
+        assert!(stream.cached_info().state.consumer_count <= 2, "it began again and again: {:?}", stream.cached_info().state);
     }
 
     #[test]
