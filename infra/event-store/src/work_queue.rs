@@ -239,7 +239,7 @@ impl WorkQueue {
                 match at_hand {
                     Some(Some(Ok(message))) => next = Some(message),
                     Some(Some(Err(_)) | None) => {
-                        self.messages = None;
+                        self.abandon();
                         break;
                     }
                     None => break,
