@@ -33,7 +33,12 @@ const SKIPS_MAX: u32 = 1_000;
 
 /// Locks the row until the transaction ends, and reads where the projection is, and which of the next events it is to skip.
 pub(crate) async fn lock(transaction: &mut PgConnection, name: ProjectionName) -> Result<(Checkpoint, BTreeSet<u64>), sqlx::Error> {
-    let row = read(transaction, name, "FOR UPDATE").await?;
+    let mut row = read(&mut *transaction, name, "FOR UPDATE").await?;
+    // Who had to wait for the lock gets the row as it is now, and everything else as it was before: the table that a replay has just
+    // exchanged, and the skips without the one that was the reason to wait. From here on nobody changes them.
+    if !row.try_get::<bool, _>("is_as_seen")? {
+        row = read(transaction, name, "").await?;
+    }
     let skips: Vec<i64> = row.try_get("skips")?;
     Ok((checkpoint(&row)?, skips.into_iter().map(i64::unsigned_abs).collect()))
 }
@@ -44,13 +49,18 @@ pub(crate) async fn peek(executor: impl PgExecutor<'_>, name: ProjectionName) ->
 }
 
 async fn read(executor: impl PgExecutor<'_>, name: ProjectionName, locking: &str) -> Result<PgRow, sqlx::Error> {
+    let tables = Tables::live();
+    // Names are looked up in pg_class and not by to_regclass, whose own memory of them may be older than the statement.
     let sql = format!(
-        "SELECT position, frontier, to_regclass($2)::oid AS live_table, \
+        "SELECT position, frontier, \
+         (SELECT oid FROM pg_class WHERE relname = $1 AND relnamespace = '{schema}'::regnamespace) AS live_table, \
          ARRAY(SELECT position FROM contrail.skips WHERE projection = $1 AND position > projections.position \
-         ORDER BY position LIMIT {SKIPS_MAX}) AS skips \
-         FROM contrail.projections WHERE name = $1 {locking}"
+         ORDER BY position LIMIT {SKIPS_MAX}) AS skips, \
+         xmin = (SELECT seen.xmin FROM contrail.projections AS seen WHERE seen.name = $1) AS is_as_seen \
+         FROM contrail.projections WHERE name = $1 {locking}",
+        schema = tables.schema(),
     );
-    sqlx::query(&sql).bind(name.as_str()).bind(Tables::live().of(name)).fetch_one(executor).await
+    sqlx::query(&sql).bind(name.as_str()).fetch_one(executor).await
 }
 
 fn checkpoint(row: &PgRow) -> Result<Checkpoint, sqlx::Error> {
