@@ -52,6 +52,7 @@ pub(crate) struct AuditTrail {
     unwritten: EncodedRows,
     /// Signs tree heads of the live trail; a replay signs none.
     signer: Option<Signer>,
+    /// The last head that is known to be signed.
     signed_size: u64,
     signed_at: Option<Instant>,
     /// A head that was signed before, and that a rebuilt tree must have, too.
@@ -165,8 +166,11 @@ impl ReadModel for AuditTrail {
         .bind(head.sign(signer))
         .execute(connection)
         .await?;
-        self.signed_size = head.size;
         self.signed_at = Some(Instant::now());
+        if is_idle {
+            // What is signed in a batch's transaction may be rolled back with it.
+            self.signed_size = head.size;
+        }
         Ok(())
     }
 }

@@ -311,6 +311,28 @@ async fn a_value_that_postgres_refuses_halts_at_its_event_only() {
     assert_eq!(halt.position, poisoned);
     assert_eq!(world.projection(ProjectionName::Audit).await.position, before, "everything before it is applied");
     world.reach(&[ProjectionName::Orders, ProjectionName::Inventory], end).await;
+    // Longer than it takes until what is idle is looked after.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        world.count("SELECT max(size) FROM contrail.audit_checkpoints").await,
+        before,
+        "what is signed is what the trail has"
+    );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_an_instance_left_unsigned_is_signed_by_the_next_without_another_event() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let end = world.teller().tell(2).await;
+    world.reach(&[ProjectionName::Audit], end).await;
+    running.stop().await;
+    world.execute("DELETE FROM contrail.audit_checkpoints").await;
+    let running = world.run().await;
+    let signed = async || (world.count("SELECT count(*) FROM contrail.audit_checkpoints").await > 0).then_some(());
+    eventually("the head to be signed", signed).await;
+    assert_eq!(world.count("SELECT max(size) FROM contrail.audit_checkpoints").await, end);
     running.stop().await;
 }
 
