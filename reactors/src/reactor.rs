@@ -2,10 +2,11 @@
 
 use std::{
     any::Any,
+    collections::HashSet,
     error::Error,
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -241,7 +242,8 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
         parked_max: PARKED_MAX,
         sharing: Sharing::All,
     });
-    let shared = Arc::new(Shared { reactor, surroundings, handed_back: HandedBack::default(), finished: AtomicU64::new(0) });
+    let (handed_back, finished) = (HandedBack::default(), AtomicU64::new(0));
+    let shared = Arc::new(Shared { reactor, surroundings, handed_back, in_hand: InHand::default(), finished });
     let slots = Arc::new(Semaphore::new(R::CONCURRENCY));
     let places = Arc::new(Semaphore::new(in_hand_max));
     let tasks = TaskTracker::new();
@@ -269,11 +271,16 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
                 item.done().await;
                 continue;
             }
+            // While the connection was broken nobody heard that it is in hand.
+            let Some(held) = shared.in_hand.hold(item.position) else {
+                item.leave_to_the_other().await;
+                continue;
+            };
             // No more were taken than there are places.
             let place = Arc::clone(&places).try_acquire_owned();
             let (shared, slots) = (Arc::clone(&shared), Arc::clone(&slots));
             let work = async move {
-                let _place = place;
+                let (_place, _held) = (place, held);
                 let Some(slot) = shared.wait_for_turn(&item, slots).await else {
                     // Not begun: it is for the next instance, which need not wait for the time-out.
                     return item.hand_back().await;
@@ -327,8 +334,36 @@ struct Shared<R> {
     surroundings: Surroundings,
     /// What is known of events that were tried and are not in hand.
     handed_back: HandedBack,
+    in_hand: InHand,
     /// How many events have come to an end.
     finished: AtomicU64,
+}
+
+/// The positions of the events that are in hand, so that none is twice: the second would do what the first is about to have done.
+#[derive(Clone, Default)]
+struct InHand(Arc<Mutex<HashSet<u64>>>);
+
+/// In hand until this is dropped.
+struct Held {
+    position: u64,
+    all: InHand,
+}
+
+impl InHand {
+    /// `None` if it is in hand already.
+    fn hold(&self, position: u64) -> Option<Held> {
+        self.positions().insert(position).then(|| Held { position, all: self.clone() })
+    }
+
+    fn positions(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.positions().remove(&self.position);
+    }
 }
 
 /// Why an event is no longer waited with.

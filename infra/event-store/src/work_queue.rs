@@ -420,14 +420,18 @@ impl WorkItem {
     /// Whether `event`, which is this item's, lies on the subject of the aggregate that it names. One that somebody else than this
     /// store has put elsewhere is part of no aggregate.
     pub fn is_in_its_place(&self, event: &StoredEvent) -> bool {
-        let metadata = &event.metadata;
+        self.is_of(&event.metadata.aggregate_type, &event.metadata.aggregate_id)
+    }
+
+    /// Whether it lies on the subject of this aggregate.
+    pub fn is_of(&self, aggregate_type: &str, aggregate_id: &str) -> bool {
         let subject = match &self.origin {
             Origin::Queue(message) => &message.message.subject,
             // It was in its place when its timer was set.
             Origin::Timer(_) => return true,
             Origin::Redrive(redrive) => &redrive.subject,
         };
-        subject.as_str() == wire::subject(&metadata.aggregate_type, &metadata.aggregate_id)
+        subject.as_str() == wire::subject(aggregate_type, aggregate_id)
     }
 
     /// The stored bytes.
@@ -488,6 +492,14 @@ impl WorkItem {
     /// queue is closed. At once would be too soon: the server would deliver it to this instance again.
     pub async fn hand_back(self) {
         self.again_after(HAND_BACK_PAUSE).await;
+    }
+
+    /// Handed out once more while it is in hand here: what becomes of it there is what becomes of it here. Whoever has asked for it may ask
+    /// again.
+    pub async fn leave_to_the_other(self) {
+        if let Origin::Redrive(redrive) = &self.origin {
+            redrive.not_now().await;
+        }
     }
 
     /// Still being worked on: starts `ack_wait` anew.

@@ -120,3 +120,22 @@ async fn an_instance_that_is_slow_leaves_what_it_has_no_room_for_to_others() {
     gate.add_permits(1);
     shop.idle("slow").await;
 }
+
+#[tokio::test]
+async fn an_event_that_is_delivered_again_while_it_is_in_hand_is_handled_once() {
+    let shop = Shop::open().await;
+    shop.place("o", ONE_TEA).await;
+    let (gate, handled) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
+    let _running = running::run(&shop.store, Slow { gate: Arc::clone(&gate), handled: Arc::clone(&handled) });
+    let in_hand = async || {
+        let backlog = shop.store.backlog("slow", Slow::SOURCE).await.ok()??;
+        (backlog.in_hand == 1).then_some(())
+    };
+    eventually("it has it", in_hand).await;
+    // Its queue is another one now, which knows nothing of that.
+    shop.forget_acknowledgements("slow").await;
+    eventually("it is handed to it again", in_hand).await;
+    gate.add_permits(1);
+    shop.idle("slow").await;
+    assert_eq!(handled.load(Ordering::Relaxed), 1);
+}
