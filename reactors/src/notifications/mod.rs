@@ -16,7 +16,7 @@ use domain::{
     notification::{self, Notification, NotificationCommand, Topic},
     order::Order,
 };
-use event_store::{ExecuteError, JetStreamEventStore, Loaded, WorkSource};
+use event_store::{AppendError, ExecuteError, JetStreamEventStore, LoadError, Loaded, WorkSource};
 use telemetry::{
     drain::Drain,
     trace::{self, Kind, Span},
@@ -31,6 +31,7 @@ use crate::{
     breaker::{Breaker, Limits},
     causation::{Identity, caused_by},
     clock,
+    dead_letters::chain,
     reactor::{Failure, News, Reactor, Surroundings},
 };
 
@@ -45,6 +46,10 @@ const PUT_OFF_PAUSE: Duration = Duration::from_secs(60);
 const UNANSWERED_PAUSE: Duration = Duration::from_mins(5);
 /// How long a mail that is being sent may still take once the process has to end: it has more to do after that, within the drain's deadline.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
+
+/// Pauses between attempts to write down what was told.
+const RECORD_PAUSE_MIN: Duration = Duration::from_millis(500);
+const RECORD_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// The notifications reactor.
 #[derive(Debug)]
@@ -121,7 +126,14 @@ impl Reactor for Notifications {
             () = self.drain.started() => return Err(Failure::not_tried(Draining)),
             turn = self.turns.acquire() => turn.expect("the semaphore is never closed"),
         };
+        // Another instance may have been handed it, too, and have told it while this one waited.
+        if !is_fresh && is_recorded(&self.store, id).await? {
+            return Ok(());
+        }
         let call = self.breaker.admit().await.map_err(Failure::not_tried)?;
+        if self.drain.is_started() {
+            return Err(Failure::not_tried(Draining));
+        }
         let mut sending = Span::after(Kind::Client, "send mail", trace::current()).with("contrail.notification.channel", EMAIL);
         let ending = async {
             self.drain.started().await;
@@ -152,7 +164,7 @@ impl Reactor for Notifications {
             }
             Err(error @ MailError::Away { .. }) => return Err(Failure::transient(error)),
         };
-        record(&self.store, id, cause, outcome(order_id, topic, EMAIL, reason)).await
+        record(&self.store, &self.drain, id, cause, outcome(order_id, topic, EMAIL, reason)).await
     }
 }
 
@@ -191,23 +203,40 @@ fn outcome(order_id: OrderId, topic: Topic, channel: &str, reason: Option<String
     }
 }
 
+/// Writes down what came of it, however long the log does not take that: to begin again with the event would be to tell it again, each
+/// time. Only the end of the process ends this.
 async fn record(
     store: &JetStreamEventStore,
+    drain: &Drain,
     id: NotificationId,
     cause: &Metadata,
     command: NotificationCommand,
 ) -> Result<(), Failure> {
     let (context, _sending) = caused_by(cause, &IDENTITY, clock::now());
-    let decide = |loaded: &Loaded<Notification>| notification::decide(&loaded.aggregate, command.clone());
-    match store.execute_new(&id.to_string(), &context, decide).await {
-        Ok(_) | Err(ExecuteError::Rejected(_)) => Ok(()),
-        Err(error) => Err(Failure::transient(error)),
+    let mut pause = RECORD_PAUSE_MIN;
+    loop {
+        let decide = |loaded: &Loaded<Notification>| notification::decide(&loaded.aggregate, command.clone());
+        let error = match store.execute_new(&id.to_string(), &context, decide).await {
+            Ok(_) | Err(ExecuteError::Rejected(_)) => return Ok(()),
+            // Neither goes by.
+            Err(ExecuteError::Load(error @ (LoadError::Decode { .. } | LoadError::Version { .. } | LoadError::InvalidId(_)))) => {
+                return Err(Failure::permanent(error));
+            }
+            Err(ExecuteError::Append(error @ AppendError::Invalid(_))) => return Err(Failure::permanent(error)),
+            Err(error) => error,
+        };
+        tracing::warn!(notification = %id, "{} was told, and the log does not take that: {}", cause.event_type, chain(&error).join(": "));
+        tokio::select! {
+            biased;
+            () = drain.started() => return Err(Failure::not_tried(error)),
+            () = tokio::time::sleep(pause) => pause = RECORD_PAUSE_MAX.min(pause * 2),
+        }
     }
 }
 
 /// Whoever comes next has to do it.
 #[derive(Debug, thiserror::Error)]
-#[error("the reactor is draining and sends no more mail")]
+#[error("the reactor is draining and tells nobody any more")]
 struct Draining;
 
 #[derive(Debug, thiserror::Error)]

@@ -16,9 +16,9 @@ use event_store::{Beginning, JetStreamEventStore, Loaded, WorkSource};
 use reqwest::{Client, StatusCode, Url, header::RETRY_AFTER, redirect};
 use ring::hmac;
 use serde_json::json;
-use telemetry::trace;
+use telemetry::{drain::Drain, trace};
 
-use super::{Due, SOURCE, due, outcome, record, topic};
+use super::{Draining, Due, SOURCE, due, outcome, record, topic};
 use crate::{
     breaker::{Breaker, Limits},
     clock, outgoing,
@@ -79,6 +79,7 @@ pub struct Webhooks {
     url: Url,
     secrets: WebhookSecrets,
     breaker: Breaker,
+    drain: Drain,
 }
 
 impl Webhooks {
@@ -99,9 +100,9 @@ impl Webhooks {
         if url.scheme() == "http" {
             client = client.tls_certs_only([]);
         }
-        let Surroundings { store, metrics, health, .. } = surroundings;
+        let Surroundings { store, metrics, health, drain, .. } = surroundings;
         let breaker = Breaker::new("webhook-receiver", Limits::default(), metrics, health);
-        Ok(Self { store: store.clone(), client: client.build()?, url, secrets, breaker })
+        Ok(Self { store: store.clone(), client: client.build()?, url, secrets, breaker, drain: drain.clone() })
     }
 }
 
@@ -150,6 +151,9 @@ impl Reactor for Webhooks {
         self.store.refresh(&cause.aggregate_id, &mut order).await.map_err(Failure::of_load)?;
         let body = body(cause, order_id, &order);
         let call = self.breaker.admit().await.map_err(Failure::not_tried)?;
+        if self.drain.is_started() {
+            return Err(Failure::not_tried(Draining));
+        }
         let sent = self.send(id, &body).await;
         match &sent {
             Ok(()) => call.worked(),
@@ -161,7 +165,7 @@ impl Reactor for Webhooks {
             Err(error) if error.is_about_the_webhook() => Some(error.to_string()),
             Err(error) => return Err(Failure::Transient { retry_after: error.retry_after(), source: Box::new(error) }),
         };
-        record(&self.store, id, cause, outcome(order_id, topic, WEBHOOK, reason)).await
+        record(&self.store, &self.drain, id, cause, outcome(order_id, topic, WEBHOOK, reason)).await
     }
 }
 

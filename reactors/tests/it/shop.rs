@@ -243,6 +243,14 @@ impl Shop {
         queue.close().await;
     }
 
+    /// Has the log take no further event, as when its disk is full; or take them again.
+    pub(crate) async fn be_full(&self, is_full: bool) {
+        let mut stream = self.stream("EVENTS").await;
+        let info = stream.info().await.unwrap().clone();
+        let max_messages = if is_full { i64::try_from(info.state.messages).unwrap() } else { -1 };
+        self.jetstream.update_stream(async_nats::jetstream::stream::Config { max_messages, ..info.config }).await.unwrap();
+    }
+
     async fn stream(&self, name: &str) -> async_nats::jetstream::stream::Stream {
         self.jetstream.get_stream(name).await.unwrap()
     }

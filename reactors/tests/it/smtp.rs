@@ -248,3 +248,18 @@ async fn a_mail_that_may_have_been_taken_is_not_sent_again_at_once() {
     trail.until("others need not wait", |trail| trail.notifications.len() == 2).await;
     assert_eq!(server.received().len(), 3);
 }
+
+#[tokio::test]
+async fn a_mail_that_was_sent_is_not_sent_again_while_the_log_does_not_take_that() {
+    let (shop, server, dashboard, mut trail) = open().await;
+    confirmed(&shop, "first", "ada@example.com").await;
+    shop.be_full(true).await;
+    let _running = server.notifications(&dashboard);
+    eventually("the server has it", async || (!server.received().is_empty()).then_some(())).await;
+    // An append gives up after eight seconds.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    shop.be_full(false).await;
+    trail.until("it is recorded", |trail| trail.notifications.len() == 1).await;
+    shop.idle("notifications").await;
+    assert_eq!((server.received().len(), reasons(&trail).len()), (1, 0));
+}
