@@ -146,7 +146,7 @@ impl SmtpServer {
             Ok(connection)
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected.map_err(|error: SmtpError| MailError::away(CONNECT, error)),
+            Ok(connected) => connected.map_err(|error: SmtpError| away(CONNECT, error)),
             Err(late) => Err(MailError::away(CONNECT, late)),
         }
     }
@@ -178,7 +178,7 @@ impl SmtpServer {
 
 /// All that comes before the message, step by step: who refuses what.
 async fn address(connection: &mut AsyncSmtpConnection, envelope: &Envelope) -> Result<(), MailError> {
-    let of_us = |error: SmtpError| MailError::away(CONVERSE, error);
+    let of_us = |error: SmtpError| away(CONVERSE, error);
     // Many servers say only now what they have against us: that we may not relay, or have to log in.
     let about = |part: &'static str| {
         move |error: SmtpError| match refusal(part, &error) {
@@ -217,9 +217,35 @@ fn refusal(part: &'static str, error: &SmtpError) -> Option<MailError> {
 /// 4.7.x of RFC 3463, as for a relay that is denied or an address that is blocked).
 fn is_about_us(error: &SmtpError) -> bool {
     let about_log_in = error.status().is_some_and(|code| ["530", "535", "538", "454"].contains(&code.to_string().as_str()));
+    about_log_in || detail(error).is_some_and(|detail| detail.starts_with("5.7.") || detail.starts_with("4.7."))
+}
+
+/// The detail in the server's answer (RFC 3463), such as `5.7.1`.
+fn detail(error: &SmtpError) -> Option<String> {
     let said = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let said = format!("{error} {said}");
-    about_log_in || said.split([' ', ':', '-']).any(|word| word.starts_with("5.7.") || word.starts_with("4.7."))
+    let is_detail = |word: &&str| {
+        let mut numbers = word.split('.');
+        let is_class = matches!(numbers.next(), Some("2" | "4" | "5"));
+        let rest: Vec<_> = numbers.collect();
+        is_class && rest.len() == 2 && rest.iter().all(|number| number.parse::<u16>().is_ok())
+    };
+    format!("{error} {said}").split([' ', ':', '-']).find(is_detail).map(str::to_owned)
+}
+
+/// What the server answered, without its words, which may hold the address.
+#[derive(Debug, thiserror::Error)]
+#[error("it answers {0}")]
+struct Answer(String);
+
+/// That no mail can be sent now.
+fn away(doing: &'static str, error: SmtpError) -> MailError {
+    match error.status() {
+        None => MailError::away(doing, error),
+        Some(code) => {
+            let detail = detail(&error).map(|detail| format!(" {detail}")).unwrap_or_default();
+            MailError::away(doing, Answer(format!("{code}{detail}")))
+        }
+    }
 }
 
 fn tls_parameters(host: &str, certificates: Option<&str>) -> Result<TlsParameters, SmtpUrlError> {
@@ -253,6 +279,8 @@ fn percent_decoded(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
     use super::*;
 
     fn server(url: &str) -> Result<SmtpServer, SmtpUrlError> {
@@ -277,5 +305,49 @@ mod tests {
         assert!(secret.credentials.is_some() && !format!("{secret:?}").contains("cret"));
         assert_eq!(percent_decoded("a%40b%2").as_deref(), None);
         assert_eq!(percent_decoded("a%40b").as_deref(), Some("a@b"));
+    }
+
+    /// A server that answers `command` with `answer`, and everything else as it should.
+    async fn that_answers(command: &'static str, answer: &'static str) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it listens");
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("somebody comes");
+            let (reading, mut writing) = stream.into_split();
+            let mut lines = BufReader::new(reading).lines();
+            let mut answers = "220 mail.example";
+            while writing.write_all(format!("{answers}\r\n").as_bytes()).await.is_ok()
+                && let Ok(Some(line)) = lines.next_line().await
+            {
+                answers = match line {
+                    line if line.starts_with(command) => answer,
+                    line if line.starts_with("EHLO") => "250-mail.example\r\n250 AUTH PLAIN",
+                    _ => "250 yes",
+                };
+            }
+        });
+        format!("smtp://me:secret@{address}?tls=none")
+    }
+
+    #[tokio::test]
+    async fn what_the_server_says_is_told_by_its_numbers_as_its_words_may_hold_an_address() {
+        for (command, answer, told) in [
+            ("MAIL", "550 5.7.1 <ada@example.com> not yours", "speak to the mail server: it answers 550 5.7.1"),
+            (
+                "RCPT",
+                "554-5.7.1 <ada@example.com>:\r\n554 5.7.1 Relay access denied",
+                "speak to the mail server: it answers 554 5.7.1",
+            ),
+            ("RCPT", "454 ada@example.com must log in", "speak to the mail server: it answers 454"),
+            ("AUTH", "535 5.7.8 ada@example.com is not known", "connect to the mail server: it answers 535 5.7.8"),
+            ("RCPT", "550 5.1.1 <ada@example.com> no such user", "the mail server refuses the recipient with 550"),
+        ] {
+            let envelope = Envelope::new(None, vec!["ada@example.com".parse().expect("an address")]).expect("a recipient");
+            let server = server(&that_answers(command, answer).await).expect("a URL");
+            let error = server.send(&envelope, b"Hello").await.expect_err(answer);
+            let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+            assert_eq!(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "), told);
+            assert!(!format!("{error:?}").contains("ada@"), "{error:?}");
+        }
     }
 }
