@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use domain::{
+    OrderId,
     envelope::{StoredEvent, StoredEventRef},
     order::OrderEvent,
 };
@@ -97,7 +98,7 @@ impl Held {
             Ok(event) => event.metadata,
             Err(error) => return self.give_up(item, chain(&error)).await,
         };
-        let (event_type, order_id) = (metadata.event_type, metadata.aggregate_id);
+        let (event_type, aggregate_type, order_id) = (metadata.event_type, metadata.aggregate_type, metadata.aggregate_id);
         if event_type == STOCK_RESERVED {
             let (timer, until) = match timer(&item) {
                 Ok(timer) => timer,
@@ -114,7 +115,9 @@ impl Held {
             }
             return;
         }
+        // One that somebody has put elsewhere is no order's end.
         if ENDS.contains(&event_type.as_ref())
+            && item.is_of(&aggregate_type, &order_id)
             && let Some(waiting) = self.by_order.remove(order_id.as_ref())
         {
             waiting.item.done().await;
@@ -171,6 +174,8 @@ fn timer(item: &WorkItem) -> Result<(Timer, Instant), Vec<String>> {
     if !item.is_in_its_place(&event) {
         return Err(vec![format!("this event is not on the subject of order {order_id}")]);
     }
+    // A timer for anything else could not be set, and with it none of those that are set together.
+    order_id.parse::<OrderId>().map_err(|error| chain(&error))?;
     let OrderEvent::StockReserved(reserved) = event.decode().map_err(|error| chain(&error))? else {
         return Err(vec![format!("an event of type {STOCK_RESERVED} was expected")]);
     };

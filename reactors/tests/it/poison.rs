@@ -102,6 +102,23 @@ async fn an_event_of_another_order_than_its_subject_says_is_set_aside() {
 }
 
 #[tokio::test]
+async fn a_reservation_of_what_is_no_order_does_not_keep_others_from_their_deadlines() {
+    let shop = Shop::open().await;
+    shop.receive("TEA", 10).await;
+    let _allocator = running::allocator(&shop.store);
+    let order = shop.place("one", ONE_TEA).await;
+    let mut trail = Trail::of(&shop.store);
+    trail.until("it is reserved", |trail| trail.status(order) == Some(OrderStatus::Reserved)).await;
+    let reserved = shop.store.events_of("order", &order.to_string()).await.unwrap()[1].event.to_json();
+    let forged = String::from_utf8(reserved).unwrap().replace(&order.to_string(), "größe");
+    let forged = forged.replace(crate::shop::SOURCE, crate::shop::POISON);
+    let position = shop.publish_raw("events.order.größe".to_owned(), forged.into_bytes()).await;
+    let _deadlines = running::deadlines(&shop.store);
+    crate::eventually("the order has its timer", async || (shop.timers().await == 1).then_some(())).await;
+    assert_eq!(by_reactor(&shop.dead_letters().await), [("deadlines", position, "contrail.order.stock_reserved.v1")]);
+}
+
+#[tokio::test]
 async fn a_cancellation_out_of_its_place_among_the_orders_events_releases_nothing() {
     let shop = Shop::open().await;
     shop.receive("TEA", 10).await;
