@@ -209,6 +209,29 @@ struct Unsettled {
     order_id: OrderId,
 }
 
+/// Somebody has given the money back by hand, of an order that nobody has called off. Whether it is to be delivered all the same, people
+/// have to say.
+#[derive(Debug, thiserror::Error)]
+#[error("charge {payment_intent_id} of order {order_id} was given back at the gateway: cancel the order, or have it paid anew")]
+struct GivenBack {
+    order_id: OrderId,
+    payment_intent_id: String,
+}
+
+/// A charge that was made for an order.
+struct Found {
+    payment_intent_id: String,
+    amount: Money,
+    is_refunded: bool,
+}
+
+impl Found {
+    /// One that was made a moment ago.
+    fn kept((payment_intent_id, amount): (String, Money)) -> Self {
+        Self { payment_intent_id, amount, is_refunded: false }
+    }
+}
+
 impl Payments {
     /// Where order and payment stand by the leader's account: "nothing to do" must not be decided on what a follower that
     /// is behind has.
@@ -242,8 +265,12 @@ impl Payments {
             Step::Nothing => return Ok(Progress::Settled),
             Step::Charge { amount, payment_method } => {
                 let is_old = clock::now() - event.metadata.time > KEYS_KEPT;
-                let found = if is_old { self.find_charge(standing.order_id, charged).await? } else { charged.clone() };
-                if let Some((payment_intent_id, amount)) = found {
+                let found =
+                    if is_old { self.find_charge(standing.order_id, charged).await? } else { charged.clone().map(Found::kept) };
+                if let Some(Found { payment_intent_id, amount, is_refunded }) = found {
+                    if is_refunded {
+                        return Err(Failure::permanent(GivenBack { order_id: standing.order_id, payment_intent_id }));
+                    }
                     Outcome::captured(payment_intent_id, amount, true)
                 } else {
                     self.charge(standing.order_id, amount, payment_method, charged).await?
@@ -253,7 +280,9 @@ impl Payments {
             Step::Confirm { payment_intent_id } => Outcome { order: Some(confirm(payment_intent_id)), payment: None },
             Step::CancelDeclined { message } => Outcome { order: Some(cancel_declined(message)), payment: None },
             Step::FindCharge => {
-                let Some((payment_intent_id, amount)) = self.find_charge(standing.order_id, charged).await? else {
+                let found = self.find_charge(standing.order_id, charged).await?;
+                // One that was given back already needs a refund on record, which finds itself done.
+                let Some(Found { payment_intent_id, amount, is_refunded: _ }) = found else {
                     self.look_again_later(standing, event, occasion).await?;
                     return Ok(Progress::Settled);
                 };
@@ -303,6 +332,9 @@ impl Payments {
             turn = self.gateway_calls.acquire() => turn.expect("the semaphore is never closed"),
         };
         let admitted = self.breaker.admit().await.map_err(Failure::not_tried)?;
+        if self.drain.is_started() {
+            return Err(Failure::not_tried(Draining));
+        }
         let asked = Instant::now();
         let answer = call.await;
         self.metrics.gateway_answered(kind, asked.elapsed());
@@ -350,19 +382,16 @@ impl Payments {
         }
     }
 
-    async fn find_charge(
-        &self,
-        order_id: OrderId,
-        charged: &mut Option<(String, Money)>,
-    ) -> Result<Option<(String, Money)>, Failure> {
+    async fn find_charge(&self, order_id: OrderId, charged: &mut Option<(String, Money)>) -> Result<Option<Found>, Failure> {
         if let Some(charged) = charged.clone() {
-            return Ok(Some(charged));
+            return Ok(Some(Found::kept(charged)));
         }
         let search = Box::pin(self.gateway.find_charge(order_id.0));
         let found = self.call(GatewayCall::FindCharge, search).await?.map_err(gateway_failure)?;
         let Some(found) = found else { return Ok(None) };
         let currency = found.currency.to_uppercase().parse().map_err(Failure::permanent)?;
-        Ok(Some((found.payment_intent_id, Money::new(found.amount_minor, currency))))
+        let amount = Money::new(found.amount_minor, currency);
+        Ok(Some(Found { payment_intent_id: found.payment_intent_id, amount, is_refunded: found.refunded }))
     }
 
     /// Appends what came of a step, to payment and order in one transaction.

@@ -153,6 +153,23 @@ async fn an_order_that_has_waited_until_the_gateway_has_forgotten_its_key_is_not
 }
 
 #[tokio::test]
+async fn a_charge_that_was_given_back_by_hand_pays_for_nothing() {
+    let (shop, gateway) = tokio::join!(Shop::open(), Gateway::open());
+    shop.receive("TEA", 10).await;
+    let order = shop.place("given back", ONE_TEA).await;
+    shop.reserve_long_ago(order).await;
+    let charge = gateway.charge_by_hand(Some(order), PRICE).await;
+    gateway.refund_by_hand(&charge, order, PRICE).await;
+    let _payments = running::payments(&shop.store, gateway.adapter());
+    let letters = async || Some(shop.dead_letters().await).filter(|letters| !letters.is_empty());
+    let letters = eventually("somebody has to look", letters).await;
+    assert!(letters[0].error_chain[0].ends_with("cancel the order, or have it paid anew"), "{letters:?}");
+    let mut trail = Trail::of(&shop.store);
+    trail.until("it is on record", |trail| !trail.positions_of("payment.given_up").is_empty()).await;
+    assert_eq!((trail.status(order), trail.payment_status(order)), (Some(OrderStatus::Reserved), PaymentStatus::None));
+}
+
+#[tokio::test]
 async fn two_instances_charge_every_order_once() {
     let (shop, gateway, mut trail, _running) = open().await;
     let _second = running::payments(&shop.connect().await, gateway.adapter());

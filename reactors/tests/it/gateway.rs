@@ -87,15 +87,16 @@ impl Gateway {
         eventually("a request is in flight", in_flight).await;
     }
 
-    /// Charges a card, for an order or for something else, past the reactors.
-    pub(crate) async fn charge_by_hand(&self, order_id: Option<OrderId>, amount: i64) {
+    /// Charges a card, for an order or for something else, past the reactors. Returns the charge's name.
+    pub(crate) async fn charge_by_hand(&self, order_id: Option<OrderId>, amount: i64) -> String {
         let (amount, order_id) = (amount.to_string(), order_id.map(|order_id| order_id.to_string()));
         let mut params =
             vec![("amount", amount.as_str()), ("currency", "eur"), ("payment_method", "pm_card_visa"), ("confirm", "true")];
         params.push(("payment_method_types[]", "card"));
         params.extend(order_id.as_deref().map(|order_id| ("metadata[order_id]", order_id)));
         let charge = self.client.post(format!("{}/v1/payment_intents", self.base)).bearer_auth(KEY).form(&params);
-        charge.send().await.unwrap().error_for_status().unwrap();
+        let charge: Value = charge.send().await.unwrap().error_for_status().unwrap().json().await.unwrap();
+        charge["id"].as_str().unwrap().to_owned()
     }
 
     /// Gives back part of what an order was charged, by hand.

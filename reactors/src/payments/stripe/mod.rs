@@ -154,9 +154,11 @@ impl StripeGateway {
             Err(Failed::Answer(answer)) if answer.key_is_stuck() => {
                 warn!(%order_id, status = answer.status.as_u16(), "the idempotency key of order {order_id} is spent: looking for its charge");
                 match self.find_charge(request.order_id).await {
-                    Ok(Some(found)) => Ok(ChargeOutcome::Captured { payment_intent_id: found.payment_intent_id }),
-                    // A refusal to look is no refusal to charge: money may have moved.
-                    Ok(None) | Err(GatewayError::Permanent { .. }) => Err(answer.into_transient(CHARGE)),
+                    Ok(Some(found)) if !found.refunded => {
+                        Ok(ChargeOutcome::Captured { payment_intent_id: found.payment_intent_id })
+                    }
+                    // Money that somebody has given back pays for nothing; a refusal to look is no refusal to charge: money may have moved.
+                    Ok(_) | Err(GatewayError::Permanent { .. }) => Err(answer.into_transient(CHARGE)),
                     Err(error) => Err(error),
                 }
             }
