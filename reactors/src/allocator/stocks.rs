@@ -1,7 +1,7 @@
 //! The stock of the SKUs that were needed lately, folded. Optimistic concurrency makes a stale one harmless for a
 //! decision that appends to it; for one that does not, [`Stocks::refresh`] asks the log.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use domain::{Sku, stock::Stock};
 use event_store::{JetStreamEventStore, LoadError, Loaded};
@@ -9,7 +9,7 @@ use event_store::{JetStreamEventStore, LoadError, Loaded};
 use super::{Obstacle, plan::Plan};
 use crate::dead_letters::chain;
 
-/// SKUs kept in memory; when there are more, all are forgotten and loaded again as they are needed.
+/// SKUs kept in memory; when there are more, all but those in use are forgotten and loaded again as they are needed.
 const SKUS_MAX: usize = 100_000;
 /// SKUs loaded at the same time.
 const LOADS_IN_FLIGHT_MAX: usize = 16;
@@ -35,8 +35,10 @@ impl Stocks {
 
     /// Loads those of `skus` that are not known.
     pub(crate) async fn ensure(&mut self, skus: &BTreeSet<Sku>) -> Result<(), Obstacle> {
-        if self.known.len() + skus.len() > SKUS_MAX && self.before.is_empty() {
-            self.known.clear();
+        if self.known.len() + skus.len() > SKUS_MAX {
+            // Of what is being committed nobody else knows yet.
+            let committing: HashSet<_> = self.before.iter().map(|(sku, _)| sku).collect();
+            self.known.retain(|sku, _| committing.contains(sku) || skus.contains(sku));
         }
         let unknown: Vec<_> = skus.iter().filter(|sku| !self.known.contains_key(*sku)).cloned().collect();
         for some in unknown.chunks(LOADS_IN_FLIGHT_MAX) {
