@@ -72,6 +72,7 @@ impl Arguments {
         let drain_linger = mistakes.optional("DRAIN_LINGER_MS", self.drain_linger_ms, DRAIN_LINGER_DEFAULT, drain_linger);
         let auth = self.auth.check(listen_addr, &mut mistakes);
         let traces = self.traces.check(&mut mistakes);
+        telemetry::logs::check_filter(&mut mistakes);
         mistakes.finish()?;
         Ok(Settings {
             nats: nats.expect("finish() refuses a missing setting"),

@@ -126,6 +126,7 @@ impl RunArgs {
         let listen_addr = mistakes.required("LISTEN_ADDR", self.listen_addr, settings::listen_addr);
         let signer = self.key.required(&mut mistakes);
         let traces = self.traces.check(&mut mistakes);
+        telemetry::logs::check_filter(&mut mistakes);
         mistakes.finish()?;
         Ok(RunSettings {
             traces,

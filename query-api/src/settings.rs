@@ -106,6 +106,7 @@ impl Flags {
         let drain_linger =
             mistakes.optional("DRAIN_LINGER_MS", self.drain_linger_ms, settings::DRAIN_LINGER_DEFAULT, settings::drain_linger);
         let traces = self.traces.check(&mut mistakes);
+        telemetry::logs::check_filter(&mut mistakes);
         mistakes.finish()?;
         let present = "finish() refuses a missing setting";
         Ok(Settings {

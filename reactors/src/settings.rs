@@ -64,10 +64,10 @@ pub struct RunArgs {
     /// Seconds after an order was called off at which its charge is looked for again, separated by commas [default: 120,3600]
     #[arg(long, env = "CHARGE_CHECKS_S")]
     pub charge_checks_s: Option<String>,
-    /// Failures after which an event is given up at the earliest, not counting those while others fail, too [default: 10]
+    /// How many failures an event must have before it becomes a dead letter; those while others fail as well do not count [default: 10]
     #[arg(long, env = "RETRY_BUDGET_FAILURES")]
     pub retry_budget_failures: Option<String>,
-    /// Seconds after the first of these failures at which an event is given up at the earliest [default: 600]
+    /// How many seconds must have passed since the first of these failures [default: 600]
     #[arg(long, env = "RETRY_BUDGET_S")]
     pub retry_budget_s: Option<String>,
     /// MiB that the cache of aggregates may take [default: 64]
@@ -218,6 +218,7 @@ impl RunArgs {
         let aggregate_cache_bytes =
             mistakes.optional("AGGREGATE_CACHE_MIB", self.aggregate_cache_mib, CACHE_BYTES, settings::mebibytes);
         let traces = self.traces.check(&mut mistakes);
+        telemetry::logs::check_filter(&mut mistakes);
         match (nats, listen_addr, stripe_api_base, stripe_api_key, postbox, mail_from) {
             (Some(nats), Some(listen_addr), Some(stripe_api_base), Some(stripe_api_key), Some(postbox), Some(mail_from)) => {
                 mistakes.finish()?;

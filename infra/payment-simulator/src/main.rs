@@ -49,6 +49,7 @@ async fn main() -> Exit {
     let ledger_file: Option<PathBuf> =
         mistakes.optional("LEDGER_FILE", args.ledger_file, None, |value| settings::path(value).map(Some));
     let traces = args.traces.check(&mut mistakes);
+    telemetry::logs::check_filter(&mut mistakes);
     if let Err(mistakes) = mistakes.finish() {
         eprintln!("{mistakes}");
         return Exit::Usage;

@@ -22,7 +22,7 @@ use tracing_subscriber::{
     registry::{LookupSpan, Scope},
 };
 
-use crate::trace;
+use crate::{settings::Mistakes, trace};
 
 /// The filter when `RUST_LOG` is not set.
 const DEFAULT_FILTER: &str = "info";
@@ -38,10 +38,11 @@ const OWN_KEYS: [&str; 5] = ["timestamp", "level", "service", "target", "message
 /// If `LOG_FILTER_FILE` names a file, what that holds takes the place of `RUST_LOG` for as long as it holds anything; it is looked at every
 /// two seconds, so that a running process can be told to say more, and less again. It need not be there at first.
 ///
+/// A `RUST_LOG` that is no filter is taken as the default, with a warning.
+///
 /// With JSON lines a panic is logged as one, too. The first call in a process decides; later ones change nothing.
 pub fn init(service: &'static str) {
-    let usual = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.trim().is_empty());
-    let usual = usual.unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    let usual = directives().unwrap_or_else(|| DEFAULT_FILTER.to_owned());
     let (usual, mistake) = match EnvFilter::try_new(&usual) {
         Ok(_) => (usual, None),
         Err(mistake) => (DEFAULT_FILTER.to_owned(), Some(mistake)),
@@ -66,6 +67,16 @@ pub fn init(service: &'static str) {
     if let Some(mistake) = mistake {
         warn!(error = %mistake, "RUST_LOG is not a filter, so it is taken as {DEFAULT_FILTER}: {mistake}");
     }
+}
+
+/// Checks `RUST_LOG`. A service refuses to start with one that is none; a command that ends does its work all the same, see [`init`].
+pub fn check_filter(mistakes: &mut Mistakes) {
+    let parse = |directives: &str| EnvFilter::try_new(directives).map(drop).map_err(|mistake| format!("not a filter: {mistake}"));
+    mistakes.optional(EnvFilter::DEFAULT_ENV, directives(), (), parse);
+}
+
+fn directives() -> Option<String> {
+    std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.trim().is_empty())
 }
 
 /// Keeps the filter as the file of `LOG_FILTER_FILE` says, or as `usual` while that says nothing.
