@@ -11,6 +11,7 @@
 //!
 //! The limit of this benchmark is the CPU: what the machine's cores could do at the CPU time that one order costs, load included.
 
+mod backlog;
 mod live;
 mod mail;
 mod memory;
@@ -34,10 +35,12 @@ use crate::{Options, Row, workplace::Workplace};
 use trial::Trial;
 
 /// All cases. Those after the first take long, and are measured only when they are asked for.
-pub const CASES: [&str; 6] = [SUSTAINED, MEMORY, OUTAGE, ROLLING_RESTART, LIVE, TELEMETRY];
+pub const CASES: [&str; 7] = [SUSTAINED, MEMORY, OUTAGE, BACKLOG, ROLLING_RESTART, LIVE, TELEMETRY];
 const SUSTAINED: &str = "sustained";
 /// Two minutes without a payment gateway at 200 orders/s: how fast what has queued is worked off, against the rate at which it came.
 const OUTAGE: &str = "outage";
+/// A hundred and twenty thousand orders placed without the reactors: how fast they are worked off, against the rate at which they came.
+const BACKLOG: &str = "backlog";
 /// Two instances of every service, restarted one after the other at 200 orders/s and 50 queries/s: how long an order takes to its 2xx.
 /// Fails when a request does.
 const ROLLING_RESTART: &str = "rolling-restart";
@@ -84,6 +87,9 @@ pub(crate) async fn run(options: &Options, workplace: &Workplace) -> anyhow::Res
     }
     if options.names(OUTAGE) {
         rows.push(on_fresh_stack(workplace, async |stack| without_gateway(options, stack).await).await?);
+    }
+    if options.names(BACKLOG) {
+        rows.push(on_fresh_stack(workplace, async |stack| backlog::run(options, stack).await).await?);
     }
     if options.names(ROLLING_RESTART) {
         rows.push(on_fresh_stack(workplace, async |stack| restarted(options, stack).await).await?);

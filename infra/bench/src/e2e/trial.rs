@@ -143,7 +143,7 @@ fn average(samples: &[f64]) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a number of orders is far below 2^53")]
-fn as_f64(number: u64) -> f64 {
+pub(super) fn as_f64(number: u64) -> f64 {
     number as f64
 }
 
