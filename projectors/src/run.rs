@@ -29,12 +29,13 @@ pub async fn run(settings: RunSettings, drain: Drain) -> Result<(), Failure> {
     let flush = telemetry::trace::start(SERVICE, settings.traces, &metrics);
     let listener =
         TcpListener::bind(settings.listen_addr).await.map_err(Failure::other(format!("listen on {}", settings.listen_addr)))?;
+    // Before anybody can ask, or it would be ready for a moment.
+    let (nats, postgres) = (health.component("nats"), health.component("postgres"));
     let operations = telemetry::http::operations(health.clone(), metrics.clone());
     let server = tokio::spawn(telemetry::http::serve(listener, operations, drain.clone()));
 
     let store = JetStreamEventStore::connect(&settings.nats_url, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
     let pool = settings.database.pool;
-    let (nats, postgres) = (health.component("nats"), health.component("postgres"));
     wait_until_ready(&store, &pool, &nats, &postgres, &drain).await;
     if !drain.is_started() {
         metrics.register(|registry| registry.register_collector(Box::new(store.log_metrics())));
