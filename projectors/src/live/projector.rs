@@ -21,7 +21,7 @@ use crate::{
     checkpoints,
     feed::{Feed, Source},
     metrics::ProjectionMetrics,
-    read_models::{ApplyError, Folded, ReadModel, Unapplicable, chain},
+    read_models::{Folded, ReadModel, Unapplicable, chain},
 };
 
 /// For how many ticks in a row the log may seem to end before the projection until that is believed: a replicated log's new leader
@@ -227,9 +227,11 @@ impl<M: ReadModel> Projector<M> {
             let mut connection = pool.acquire().await?;
             // What it has in memory may be of a batch that was not committed, or of long ago.
             let checkpoint = checkpoints::peek(&mut *connection, M::NAME).await?;
-            self.model.resume(&checkpoint)?;
-            self.model.seal(&mut connection, true).await?;
-            Ok::<_, ApplyError>(checkpoints::set_head(&mut *connection, M::NAME, self.head).await?)
+            // From a checkpoint that cannot be gone on from nothing is applied either, which then says why.
+            if self.model.resume(&checkpoint).is_ok() {
+                self.model.seal(&mut connection, true).await?;
+            }
+            checkpoints::set_head(&mut *connection, M::NAME, self.head).await
         };
         match looked_after.await {
             Ok(position) => Some(position),

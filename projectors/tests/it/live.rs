@@ -311,8 +311,9 @@ async fn a_value_that_postgres_refuses_halts_at_its_event_only() {
     assert_eq!(halt.position, poisoned);
     assert_eq!(world.projection(ProjectionName::Audit).await.position, before, "everything before it is applied");
     world.reach(&[ProjectionName::Orders, ProjectionName::Inventory], end).await;
-    // Longer than it takes until what is idle is looked after.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // It stands still, and hears of one more event only where it signs, too.
+    let head = teller.tell(1).await;
+    eventually("it to be looked after", async || (world.projection(ProjectionName::Audit).await.head >= head).then_some(())).await;
     assert_eq!(
         world.count("SELECT max(size) FROM contrail.audit_checkpoints").await,
         before,
