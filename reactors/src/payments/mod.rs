@@ -212,7 +212,9 @@ struct Unsettled {
 /// Somebody has given the money back by hand, of an order that nobody has called off. Whether it is to be delivered all the same, people
 /// have to say.
 #[derive(Debug, thiserror::Error)]
-#[error("charge {payment_intent_id} of order {order_id} was given back at the gateway: cancel the order, or have it paid anew")]
+#[error(
+    "charge {payment_intent_id} of order {order_id} was given back at the gateway, and the order was not called off: cancel it"
+)]
 struct GivenBack {
     order_id: OrderId,
     payment_intent_id: String,

@@ -163,7 +163,7 @@ async fn a_charge_that_was_given_back_by_hand_pays_for_nothing() {
     let _payments = running::payments(&shop.store, gateway.adapter());
     let letters = async || Some(shop.dead_letters().await).filter(|letters| !letters.is_empty());
     let letters = eventually("somebody has to look", letters).await;
-    assert!(letters[0].error_chain[0].ends_with("cancel the order, or have it paid anew"), "{letters:?}");
+    assert!(letters[0].error_chain[0].ends_with("the order was not called off: cancel it"), "{letters:?}");
     let mut trail = Trail::of(&shop.store);
     trail.until("it is on record", |trail| !trail.positions_of("payment.given_up").is_empty()).await;
     assert_eq!((trail.status(order), trail.payment_status(order)), (Some(OrderStatus::Reserved), PaymentStatus::None));

@@ -229,7 +229,9 @@ fn detail(error: &SmtpError) -> Option<String> {
         let rest: Vec<_> = numbers.collect();
         is_class && rest.len() == 2 && rest.iter().all(|number| number.parse::<u16>().is_ok())
     };
-    format!("{error} {said}").split([' ', ':', '-']).find(is_detail).map(str::to_owned)
+    let said = format!("{error} {said}");
+    let words = said.split(|c: char| c.is_whitespace() || matches!(c, ':' | '-'));
+    words.map(|word| word.trim_matches(|c: char| !c.is_ascii_digit())).find(is_detail).map(str::to_owned)
 }
 
 /// What the server answered, without its words, which may hold the address.
