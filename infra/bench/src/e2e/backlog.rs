@@ -63,7 +63,7 @@ pub(super) async fn run(options: &Options, stack: &mut Stack) -> anyhow::Result<
     let (_, (waited, took, half, spent)) = tokio::try_join!(load::run(&shop, &workload, &load), working_off)?;
     let drained = as_f64(waited) / took.as_secs_f64();
     eprintln!(
-        "{waited} orders waited when the reactors came back, half of them for {:.1} s from then on, and none any more after {:.1} s: {drained:.0} orders/s",
+        "{waited} orders waited when the reactors came back; half of them had come to their ends after {:.1} s, all after {:.1} s: {drained:.0} orders/s",
         half.as_secs_f64(),
         took.as_secs_f64(),
     );
