@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use domain::{envelope::StoredEvent, order::Order};
+use domain::{DecodeError, envelope::StoredEvent, order::Order};
 use event_store::{Beginning, JetStreamEventStore, LoadError, STREAM, Sharing, WorkItem, WorkQueue, WorkQueueOptions, WorkSource};
 use futures::{
     FutureExt,
@@ -50,15 +50,19 @@ pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 const FETCH_ITEMS_MAX: usize = 64;
 /// The longest pause after which an event is tried again without having been handed back.
 const IN_PLACE_MAX: Duration = Duration::from_secs(2);
-/// How long after the breaker's next probe an event comes again that has failed, for each time that it has, up to five.
+/// How long after the breaker's next probe an event comes again that has failed, for each time that it has, ...
 const BEHIND_OTHERS: Duration = Duration::from_secs(2);
+/// ... up to so many.
+const BEHIND_OTHERS_TIMES_MAX: u64 = 5;
 /// Events that one instance has in hand at least, if there are so many: begun, or waiting for their turn or to be tried again. One that handles many
 /// at a time has twice as many in hand as it handles.
 const IN_HAND_MIN: usize = 1_024;
 /// How long an instance that has no place left keeps what it has fetched; well within [`ACK_WAIT`].
 const FULL_MAX: Duration = Duration::from_secs(1);
-/// Events taken to see whether an outside system is back.
-const PROBE_ITEMS_MAX: usize = 4;
+/// Events fetched to see whether an outside system is back, ...
+const PROBES_FETCHED_MAX: usize = FETCH_ITEMS_MAX;
+/// ... and of these as many are begun.
+const PROBES_MAX: usize = 4;
 
 /// What the work on one event may take at most before it is begun: it is moved several times until then, and many may wait.
 /// What is larger has to be boxed.
@@ -260,7 +264,7 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
             () = drain.started() => break,
             batch = batch => batch,
         };
-        let mut begun = Vec::new();
+        let mut taken = Vec::new();
         for item in items {
             let event = item.event();
             if let Ok(event) = &event {
@@ -276,6 +280,13 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
                 item.leave_to_the_other().await;
                 continue;
             };
+            taken.push(Taken { item, event, held });
+        }
+        if phase == Phase::HalfOpen {
+            taken = shared.probes_among(taken).await;
+        }
+        let mut begun = Vec::new();
+        for Taken { item, event, held } in taken {
             // No more were taken than there are places.
             let place = Arc::clone(&places).try_acquire_owned();
             let (shared, slots) = (Arc::clone(&shared), Arc::clone(&slots));
@@ -321,12 +332,24 @@ async fn take(queue: &mut WorkQueue, places: &Semaphore, in_hand_max: usize) -> 
     queue.next_batch(FETCH_ITEMS_MAX.min(places.available_permits())).await
 }
 
+/// See [`BEHIND_OTHERS`].
+fn behind_others(failures: u64) -> Duration {
+    BEHIND_OTHERS * u32::try_from(failures.min(BEHIND_OTHERS_TIMES_MAX)).unwrap_or(1)
+}
+
 /// Completes when one of them has ended; at once, if there is none.
 async fn first_of(tasks: Vec<JoinHandle<()>>) {
     if !tasks.is_empty() {
         // However it has ended.
         let _ = select_all(tasks).await;
     }
+}
+
+/// An event that this instance has in hand.
+struct Taken {
+    item: WorkItem,
+    event: Result<StoredEvent, DecodeError>,
+    held: Held,
 }
 
 struct Shared<R> {
@@ -382,7 +405,7 @@ impl<R: Reactor> Shared<R> {
             queue.pause().await;
         }
         let phase = breaker.not_open().await;
-        queue.ask_for((phase == Phase::HalfOpen).then_some(PROBE_ITEMS_MAX)).await;
+        queue.ask_for((phase == Phase::HalfOpen).then_some(PROBES_FETCHED_MAX)).await;
         phase
     }
 
@@ -392,6 +415,22 @@ impl<R: Reactor> Shared<R> {
             Some(breaker) => breaker.opened().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Those of `taken` that are to tell whether the outside system is back: such as have not failed before, if there are any, as what has may be
+    /// at fault itself, and would keep all others waiting with each probe that it is. The rest comes again, what has failed behind the others.
+    async fn probes_among(&self, taken: Vec<Taken>) -> Vec<Taken> {
+        let mut taken: Vec<_> = taken.into_iter().map(|taken| (self.handed_back.count(taken.item.position), taken)).collect();
+        taken.sort_by_key(|&(failures, _)| failures);
+        let fresh = taken.partition_point(|&(failures, _)| failures == 0);
+        let probes = if fresh > 0 { fresh } else { taken.len() };
+        for (failures, Taken { item, .. }) in taken.split_off(probes.min(PROBES_MAX)) {
+            match failures {
+                0 => item.hand_back().await,
+                _ => item.again_after(behind_others(failures)).await,
+            }
+        }
+        taken.into_iter().map(|(_, taken)| taken).collect()
     }
 
     async fn not_half_open(&self) {
@@ -423,7 +462,7 @@ impl<R: Reactor> Shared<R> {
         }
     }
 
-    async fn finish(&self, item: WorkItem, event: Result<StoredEvent, domain::DecodeError>) {
+    async fn finish(&self, item: WorkItem, event: Result<StoredEvent, DecodeError>) {
         let metrics = &self.surroundings.metrics;
         let event = match event {
             Ok(event) => event,
@@ -475,7 +514,7 @@ impl<R: Reactor> Shared<R> {
                         // It lets others be the next to see whether the system is back: the server hands out first what is due again.
                         Some(Interruption::LeftAlone) => {
                             let open_for = self.reactor.breaker().map_or(Duration::ZERO, Breaker::open_for);
-                            let behind = open_for + BEHIND_OTHERS * u32::try_from(tries.count.min(5)).unwrap_or(1);
+                            let behind = open_for + behind_others(tries.count);
                             self.handed_back.keep(item.position, tries);
                             return item.again_after(pause.max(behind)).await;
                         }

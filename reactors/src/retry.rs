@@ -85,6 +85,11 @@ impl HandedBack {
         self.lock().remove(&position).unwrap_or_default()
     }
 
+    /// How often the event at `position` was tried, as far as that is remembered: each time in vain, as it is here.
+    pub(crate) fn count(&self, position: u64) -> u64 {
+        self.lock().get(&position).map_or(0, |tries| tries.count)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Tries>> {
         self.tries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -162,7 +162,7 @@ async fn what_failed_until_its_outside_system_was_mended_succeeds_when_redriven(
     let surroundings = Surroundings { budget, ..running::surroundings(&shop.store) };
     let breaker = Breaker::new("stomach", Limits::default(), &surroundings.metrics, &surroundings.health);
     let is_well = Arc::default();
-    let squeamish = Squeamish { breaker, is_well: Arc::clone(&is_well) };
+    let squeamish = Squeamish { is_well: Arc::clone(&is_well), ..Squeamish::new(&breaker) };
     let _running = running::run_on(squeamish, surroundings);
     let poison = receive(&shop.store, "EEL", 1).await;
     let select = async || dead_letters::select(&shop.store, &Selection::default()).await.unwrap();

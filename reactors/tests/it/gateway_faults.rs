@@ -1,6 +1,6 @@
 //! A gateway with faults: orders wait, and none is lost or charged twice.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use domain::{OrderId, order::OrderStatus, payment::PaymentStatus};
 use payment_simulator::{Faults, Latency};
@@ -89,8 +89,7 @@ async fn an_event_that_fails_while_others_do_not_is_given_up_within_its_budget_a
     // One event's failures open it, so that the budget has to outlive being handed back.
     let limits = Limits { failures_in_a_row: 2, probes: 1, open_min: Duration::from_millis(50), ..Limits::default() };
     let breaker = Breaker::new("stomach", limits, &surroundings.metrics, &surroundings.health);
-    let squeamish = Squeamish { breaker: breaker.clone(), is_well: Arc::default() };
-    let _running = running::run_on(squeamish, surroundings);
+    let _running = running::run_on(Squeamish::new(&breaker), surroundings);
     let poison = receive(&shop.store, "EEL", 1).await;
     for _ in 0..3 {
         breaker.opened().await;
@@ -116,14 +115,16 @@ async fn an_event_that_fails_while_others_do_not_is_given_up_within_its_budget_a
 
 #[tokio::test]
 async fn events_that_always_fail_do_not_keep_the_others_from_being_tried() {
+    const ALWAYS_FAIL: u32 = 48;
     let shop = Shop::open().await;
     let surroundings = running::surroundings(&shop.store);
-    // The failures of these few open it again and again, and none of them is ever given up.
-    let (open_min, open_max) = (Duration::from_millis(100), Duration::from_millis(200));
-    let limits = Limits { failures_in_a_row: 5, probes: 1, open_min, open_max, ..Limits::default() };
-    let breaker = Breaker::new("stomach", limits, &surroundings.metrics, &surroundings.health);
-    let _running = running::run_on(Squeamish { breaker: breaker.clone(), is_well: Arc::default() }, surroundings);
-    for _ in 0..8 {
+    // Each has been tried before it opens, none is ever given up, and there are more than take their turns while those that were tried last are put off.
+    let (failures_in_a_row, open) = (ALWAYS_FAIL + 1, Duration::from_secs(2));
+    let limits = Limits { failures_in_a_row, probes: 1, open_min: open, open_max: open, ..Limits::default() };
+    let breaker = Breaker::new("stomach", Limits { failed_share: 2.0, ..limits }, &surroundings.metrics, &surroundings.health);
+    let squeamish = Squeamish { retry_after: Some(Duration::from_secs(3)), ..Squeamish::new(&breaker) };
+    let _running = running::run_on(squeamish, surroundings);
+    for _ in 0..ALWAYS_FAIL {
         shop.receive("EEL", 1).await;
     }
     breaker.opened().await;

@@ -1,8 +1,11 @@
 //! A reactor with an outside system that one SKU is too much for.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use domain::envelope::StoredEvent;
@@ -14,6 +17,14 @@ pub(crate) struct Squeamish {
     pub(crate) breaker: Breaker,
     /// Set once it can take anything.
     pub(crate) is_well: Arc<AtomicBool>,
+    /// After what time it would rather be asked again.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Squeamish {
+    pub(crate) fn new(breaker: &Breaker) -> Self {
+        Self { breaker: breaker.clone(), is_well: Arc::default(), retry_after: None }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +48,7 @@ impl Reactor for Squeamish {
         let call = self.breaker.admit().await.map_err(Failure::not_tried)?;
         if event.metadata.aggregate_id == "EEL" && !self.is_well.load(Ordering::Relaxed) {
             call.failed(None);
-            return Err(Failure::transient(NotThat));
+            return Err(Failure::Transient { source: NotThat.into(), retry_after: self.retry_after });
         }
         call.worked();
         Ok(())
