@@ -6,6 +6,8 @@ use clap::{
     Args, Parser, Subcommand,
     builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser},
 };
+use cqrs_es::Aggregate;
+use domain::{notification::Notification, order::Order, payment::Payment, stock::Stock};
 use projectors::{
     audit::{
         export::{Destination, Filter, Format, Request},
@@ -330,8 +332,8 @@ struct FilterArgs {
     /// Only events appended earlier than this
     #[arg(long, value_name = "TIME", value_parser = time)]
     before: Option<OffsetDateTime>,
-    /// Only events of this kind of aggregate: order, stock, payment or notification
-    #[arg(long)]
+    /// Only events of this kind of aggregate
+    #[arg(long, value_parser = PossibleValuesParser::new([Order::TYPE, Stock::TYPE, Payment::TYPE, Notification::TYPE]))]
     aggregate_type: Option<String>,
     /// Only events of the aggregate of this id
     #[arg(long)]

@@ -199,6 +199,8 @@ async fn from_nothing_to_a_verified_trail() {
     for usage in [&["audit", "verify"][..], &["audit", "verify", file], &["audit", "verify", file, "--live"]] {
         assert_eq!(output(projectors(usage)).0, 2, "{usage:?}");
     }
+    let (code, _, stderr) = output(projectors(&["audit", "export", "--aggregate-type", "orders", "--out", "-"]));
+    assert_eq!((code, stderr.contains("possible values: order, stock, payment, notification")), (2, true), "{stderr}");
 
     world.execute("UPDATE contrail.orders SET status = 'PLACED'").await;
     let differences = directory.path().join("differences.jsonl");
