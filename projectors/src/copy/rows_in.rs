@@ -134,10 +134,10 @@ impl CopyRow<'_> {
         self.bytes(uuid.as_bytes())
     }
 
-    /// A `timestamptz`, to the microsecond as sqlx has it.
+    /// A `timestamptz`, to the microsecond before it.
     pub(crate) fn time(&mut self, time: OffsetDateTime) -> &mut Self {
         // Years have four digits, so this fits.
-        self.bigint(i64::try_from((time - EPOCH).whole_microseconds()).unwrap_or(i64::MAX))
+        self.bigint(i64::try_from((time - EPOCH).whole_nanoseconds().div_euclid(1_000)).unwrap_or(i64::MAX))
     }
 
     /// A `bytea`, or a value of any type as Postgres sends it.

@@ -125,6 +125,7 @@ async fn strange_events_are_exported_and_verified_in_every_format() {
         time("2026-11-21T12:00:00+01:00"),
         time("2026-11-21T12:00:00.123456789-09:30"),
         time("1969-12-31T23:59:59.5Z"),
+        time("1999-12-31T23:59:59.1234567Z"),
         "=no event".to_owned(),
         "'".to_owned(),
         "position,leaf,".to_owned(),
