@@ -86,6 +86,11 @@ pub(crate) async fn all(executor: impl PgExecutor<'_>, name: ProjectionName) -> 
     Ok(skips.into_iter().map(i64::unsigned_abs).collect())
 }
 
+/// Those of `skips` at or before `position`.
+pub(crate) fn up_to(position: u64, skips: &BTreeSet<u64>) -> impl Iterator<Item = &u64> {
+    skips.range(..=position)
+}
+
 /// How many events each projection skips; of one that skips none there is nothing.
 pub(crate) async fn counts(executor: impl PgExecutor<'_>) -> Result<BTreeMap<String, u64>, sqlx::Error> {
     let counts: Vec<(String, i64)> =

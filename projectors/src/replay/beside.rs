@@ -1,6 +1,7 @@
 //! The schema in which tables are built.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     sync::{Mutex, PoisonError},
@@ -15,7 +16,10 @@ use tokio::sync::OnceCell;
 use tracing::info;
 
 use super::Purpose;
-use crate::read_models::{Checkpoint, Tables, signed};
+use crate::{
+    read_models::{Checkpoint, Tables, signed},
+    skips,
+};
 
 /// Indexes of one table that are built at the same time, each of them by one process of the server.
 const INDEXES_AT_A_TIME: usize = 4;
@@ -50,21 +54,33 @@ impl Beside {
         sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL").bind(self.tables.schema()).fetch_one(connection).await
     }
 
-    /// Finds what an interrupted replay of the same program has left, if that is not beyond `target`; else makes empty tables like the
-    /// live ones.
-    pub(super) async fn prepare(&self, connection: &mut PgConnection, target: u64) -> Result<Checkpoint, sqlx::Error> {
+    /// Finds what an interrupted replay of the same program has left, if that is not beyond `target` and has gone past the same of the
+    /// `skips`; else makes empty tables like the live ones.
+    pub(super) async fn prepare(
+        &self,
+        connection: &mut PgConnection,
+        target: u64,
+        skips: &BTreeSet<u64>,
+    ) -> Result<Checkpoint, sqlx::Error> {
         let built_by = built_by().await;
-        if let Some(checkpoint) = self.left(connection, built_by).await?
+        if let Some((checkpoint, skipped)) = self.left(connection, built_by).await?
             && checkpoint.position <= target
         {
-            return Ok(checkpoint);
+            if skips::up_to(checkpoint.position, skips).eq(skips::up_to(checkpoint.position, &skipped)) {
+                return Ok(checkpoint);
+            }
+            info!(projection = %self.name, "an unfinished replay has applied what was skipped since: beginning anew");
         }
-        self.create(connection, built_by).await?;
+        self.create(connection, built_by, skips).await?;
         Ok(Checkpoint::default())
     }
 
-    /// What an interrupted replay has left, if it can be gone on with. A verification is always built anew.
-    async fn left(&self, connection: &mut PgConnection, built_by: Option<&str>) -> Result<Option<Checkpoint>, sqlx::Error> {
+    /// What an interrupted replay has left, if it can be gone on with, and what it knew to be skipped. A verification is always built anew.
+    async fn left(
+        &self,
+        connection: &mut PgConnection,
+        built_by: Option<&str>,
+    ) -> Result<Option<(Checkpoint, BTreeSet<u64>)>, sqlx::Error> {
         let progress = format!("{}.progress", self.tables.schema());
         let exists: bool =
             sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(&progress).fetch_one(&mut *connection).await?;
@@ -72,19 +88,26 @@ impl Beside {
         if self.purpose == Purpose::Verify || !exists {
             return Ok(None);
         }
-        let row = sqlx::query(&format!("SELECT position, frontier FROM {progress} WHERE built_by = $1"))
+        let is_ours: bool = sqlx::query_scalar(&format!("SELECT EXISTS (SELECT FROM {progress} WHERE built_by = $1)"))
             .bind(built_by)
-            .fetch_optional(connection)
+            .fetch_one(&mut *connection)
             .await?;
-        let Some(row) = row else {
+        if !is_ours {
             info!(projection = %self.name, "another build of this program has left an unfinished replay: beginning anew");
             return Ok(None);
-        };
-        let position: i64 = row.try_get("position")?;
-        Ok(Some(Checkpoint { position: position.unsigned_abs(), frontier: row.try_get("frontier")?, table: 0 }))
+        }
+        let row = sqlx::query(&format!("SELECT position, frontier, skips FROM {progress}")).fetch_one(connection).await?;
+        let (position, skips): (i64, Vec<i64>) = (row.try_get("position")?, row.try_get("skips")?);
+        let checkpoint = Checkpoint { position: position.unsigned_abs(), frontier: row.try_get("frontier")?, table: 0 };
+        Ok(Some((checkpoint, skips.into_iter().map(i64::unsigned_abs).collect())))
     }
 
-    async fn create(&self, connection: &mut PgConnection, built_by: Option<&str>) -> Result<(), sqlx::Error> {
+    async fn create(
+        &self,
+        connection: &mut PgConnection,
+        built_by: Option<&str>,
+        skips: &BTreeSet<u64>,
+    ) -> Result<(), sqlx::Error> {
         let (schema, table, live) = (self.tables.schema(), self.table(), Tables::live().of(self.name));
         let mut transaction = connection.begin().await?;
         // Keys, by which rows are found again, at once; the other indexes once the rows are there, which costs a fraction.
@@ -101,12 +124,14 @@ impl Beside {
              CREATE SCHEMA {schema}; \
              CREATE TABLE {table} (LIKE {live} INCLUDING ALL EXCLUDING INDEXES) \
              WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false); \
-             CREATE TABLE {schema}.progress (position bigint NOT NULL, frontier bytea, built_by text); {}",
+             CREATE TABLE {schema}.progress (position bigint NOT NULL, frontier bytea, built_by text, skips bigint[] NOT NULL); {}",
             keys.join("; ")
         );
         transaction.execute(statements.as_str()).await?;
-        sqlx::query(&format!("INSERT INTO {schema}.progress VALUES (0, NULL, $1)"))
+        let skips: Vec<_> = skips.iter().copied().map(signed).collect();
+        sqlx::query(&format!("INSERT INTO {schema}.progress VALUES (0, NULL, $1, $2)"))
             .bind(built_by)
+            .bind(skips)
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await

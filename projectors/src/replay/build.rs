@@ -10,6 +10,7 @@ use crate::{
     feed::Feed,
     progress::Progress,
     read_models::{ApplyError, Checkpoint, ReadModel},
+    skips,
 };
 
 /// Most events folded at a time.
@@ -55,6 +56,12 @@ impl<'a, M: ReadModel> Build<'a, M> {
     /// Where the read model is, with what belongs to that.
     pub(super) fn checkpoint(&self) -> Checkpoint {
         self.model.checkpoint()
+    }
+
+    /// Whether it has gone past the same events as whoever goes past `skips`.
+    pub(super) fn has_skipped(&self, skips: &BTreeSet<u64>) -> bool {
+        let position = self.position();
+        skips::up_to(position, &self.skips).eq(skips::up_to(position, skips))
     }
 
     /// The tables that it is built in.

@@ -1,6 +1,9 @@
 //! One read model that is rebuilt.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use event_store::{JetStreamEventStore, LogMessage};
 use read_store::projections::ProjectionName;
@@ -40,6 +43,8 @@ pub(super) struct Site {
     options: PgConnectOptions,
     connection: PgConnection,
     beside: Beside,
+    /// Events that were skipped, and are again.
+    skips: BTreeSet<u64>,
     /// Where the tables are.
     checkpoint: Checkpoint,
     /// The log's end.
@@ -61,10 +66,10 @@ impl Site {
         let mut connection = PgConnection::connect_with(options).await.map_err(Failure::postgres("connect to Postgres"))?;
         lock(&mut connection, name).await?;
         match Self::survey(&mut connection, store, name, purpose).await {
-            Ok((beside, checkpoint, head, target)) => {
+            Ok((beside, skips, checkpoint, head, target)) => {
                 let options = options.clone();
                 let differences = differences.cloned();
-                Ok(Self { name, purpose, options, connection, beside, checkpoint, head, target, differences })
+                Ok(Self { name, purpose, options, connection, beside, skips, checkpoint, head, target, differences })
             }
             Err(failure) => {
                 leave(connection, name).await;
@@ -78,7 +83,7 @@ impl Site {
         store: &JetStreamEventStore,
         name: ProjectionName,
         purpose: Purpose,
-    ) -> Result<(Beside, Checkpoint, u64, u64), Failure> {
+    ) -> Result<(Beside, BTreeSet<u64>, Checkpoint, u64, u64), Failure> {
         let live = checkpoints::peek(&mut *connection, name).await.map_err(Failure::postgres("read the live checkpoint"))?;
         // Asked after the read model, which may be moving on.
         let head = store.head().await.map_err(Failure::other("ask the log how far it is"))?;
@@ -98,8 +103,10 @@ impl Site {
             Purpose::Verify => live.position,
         };
         let beside = Beside::of(name, purpose);
-        let checkpoint = beside.prepare(connection, target).await.map_err(Failure::postgres("prepare the tables to build"))?;
-        Ok((beside, checkpoint, head, target))
+        let skips = skips::all(&mut *connection, name).await.map_err(Failure::postgres("read which events are skipped"))?;
+        let checkpoint =
+            beside.prepare(connection, target, &skips).await.map_err(Failure::postgres("prepare the tables to build"))?;
+        Ok((beside, skips, checkpoint, head, target))
     }
 
     pub(super) fn checkpoint(&self) -> &Checkpoint {
@@ -136,12 +143,11 @@ impl Site {
     }
 
     async fn rebuild_as<M: ReadModel>(&mut self, model: M, feed: Feed, board: &Board) -> Result<Report, Failure> {
-        let Self { purpose, options, connection, beside, checkpoint, head, target, differences, .. } = self;
+        let Self { purpose, options, connection, beside, skips, checkpoint, head, target, differences, .. } = self;
         let (started, resumed_from) = (Instant::now(), checkpoint.position);
         info!(projection = %M::NAME, target_position = *target, resumed_from, "rebuilding {} from position {} to {target}", M::NAME, resumed_from + 1);
         let progress = board.add(format!("rebuilding {}", M::NAME), *target);
-        let skips = skips::all(&mut *connection, M::NAME).await.map_err(Failure::postgres("read which events are skipped"))?;
-        let mut build = Build::start(model, beside, feed, progress, skips, checkpoint)?;
+        let mut build = Build::start(model, beside, feed, progress, skips.clone(), checkpoint)?;
         build.advance(connection, *target).await?;
         let comparison = match *purpose {
             Purpose::Swap | Purpose::SwapAt(_) => {

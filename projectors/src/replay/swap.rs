@@ -10,6 +10,7 @@ use crate::{
     checkpoints::{self, Standing},
     failure::Failure,
     read_models::{ReadModel, Tables},
+    skips,
 };
 
 /// How long a swap waits for the readers of the old table, which hold up all later readers meanwhile.
@@ -86,6 +87,12 @@ async fn try_swap<M: ReadModel>(
     tokio::time::timeout(CATCH_UP_TIMEOUT, build.advance_within(&mut transaction, end.unwrap_or(live.position)))
         .await
         .map_err(|_| Failure::Away("the log does not deliver the last events".to_owned()))??;
+    // Who skips an event holds the row that is locked here.
+    let skips = skips::all(&mut *transaction, M::NAME).await.map_err(Failure::postgres(DOING))?;
+    if !build.has_skipped(&skips) {
+        let name = M::NAME;
+        return Err(Failure::Conflict(format!("an event of {name} was skipped that this replay has applied: replay {name} again")));
+    }
     match transaction.execute(format!("LOCK TABLE {live_table} IN ACCESS EXCLUSIVE MODE").as_str()).await {
         Err(error) if is_lock_timeout(&error) => return Ok(Attempt::TableIsRead),
         locked => locked.map_err(Failure::postgres(DOING))?,

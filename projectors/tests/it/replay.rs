@@ -244,6 +244,34 @@ async fn what_an_interrupted_replay_has_left_can_be_abandoned() {
     assert_eq!(replayer.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap().events, end);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_skipped_during_a_replay_is_not_in_what_was_replayed() {
+    let world = World::new().await;
+    let end = world.teller().tell(5).await;
+    let replayer = world.replayer();
+    let mut reader = PgConnection::connect(world.database.url()).await.unwrap();
+    let mut reading = reader.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM contrail.orders").execute(&mut *reading).await.unwrap();
+    let replay = async {
+        let failure = replayer.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Conflict, "{failure}");
+        assert!(failure.to_string().contains("replay orders again"), "{failure}");
+    };
+    let skip = async {
+        eventually("everything to be built", async || built_to(&world, end).await).await;
+        world
+            .execute(&format!(
+                "INSERT INTO contrail.skips (projection, position, halt_reason, reason) VALUES ('orders', {end}, 'r', 'r')"
+            ))
+            .await;
+        reading.rollback().await.unwrap();
+    };
+    tokio::join!(replay, skip);
+    assert_eq!(built_to(&world, end).await, Some(()));
+    let report = replayer.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
+    assert_eq!((report.events, report.position), (end, end), "begun anew");
+}
+
 /// Whether an unfinished replay of the orders has built so much.
 async fn built_to(world: &World, position: u64) -> Option<()> {
     (built_position(world).await? == position).then_some(())
