@@ -76,6 +76,10 @@ impl DifferenceKind {
     }
 }
 
+/// How often what came in meanwhile is caught up with before the moment of the comparison, as what is folded in that is kept in memory as a
+/// whole: once for what came during all of the rebuilding, and once more for what came during that.
+const CATCH_UPS: usize = 2;
+
 /// Brings the build to exactly where the live table is at one moment, and compares the two as of that moment.
 ///
 /// Both are read in one snapshot, so the live projection goes on undisturbed.
@@ -84,6 +88,10 @@ pub(super) async fn compare<M: ReadModel>(
     build: &mut Build<'_, M>,
     log: Option<&DifferenceLog>,
 ) -> Result<Comparison, Failure> {
+    for _ in 0..CATCH_UPS {
+        let live = checkpoints::peek(&mut *connection, M::NAME).await.map_err(Failure::postgres(DOING))?;
+        build.advance(connection, live.position).await?;
+    }
     let mut snapshot = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.map_err(Failure::postgres(DOING))?;
     let live = checkpoints::peek(&mut *snapshot, M::NAME).await.map_err(Failure::postgres(DOING))?;
     build.advance_within(&mut snapshot, live.position).await?;
