@@ -63,10 +63,10 @@ pub(super) async fn halt<M: ReadModel>(pool: &PgPool, position: u64, halt: Unapp
     Ok(Outcome::Applied(Folded { messages: 0, halt: Some(halt) }))
 }
 
-/// True if Postgres refused a value or a row (SQLSTATE classes 22 and 23), so that the same batch would be refused again.
+/// True if Postgres refused a value or a row (SQLSTATE classes 22 and 23) or finds it too large (54), so that the same batch would be refused again.
 pub(super) fn is_refused(error: &ApplyError) -> bool {
     let ApplyError::Postgres(sqlx::Error::Database(error)) = error else { return false };
-    error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    error.code().is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
 /// True if Postgres did not take it for a reason that may pass.

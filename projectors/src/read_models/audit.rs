@@ -44,6 +44,9 @@ const COLUMNS: [&str; 13] = [
     "leaf_hash",
 ];
 
+/// The longest text that the table's indexes take: a third of a page for an entry, less what else is in it.
+const INDEXED_BYTES_MAX: usize = 2_048;
+
 /// The audit trail.
 #[derive(Debug)]
 pub(crate) struct AuditTrail {
@@ -184,6 +187,10 @@ fn read(message: &LogMessage) -> Result<(Metadata<Cow<'_, str>>, i64), Unapplica
         return Err(Unapplicable::new(position, event.as_ref(), "the stored bytes hold a line break"));
     }
     let Some(event) = event else { return Ok((unreadable(), 0)) };
+    if let Some(attribute) = too_long_to_index(&event.metadata) {
+        let reason = format!("the attribute {attribute} is longer than {INDEXED_BYTES_MAX} bytes");
+        return Err(Unapplicable::new(position, Some(&event), reason));
+    }
     match i64::try_from(event.metadata.version) {
         Ok(version) => Ok((event.metadata, version)),
         Err(_) => Err(Unapplicable::new(position, Some(&event), "the version does not fit 63 bits")),
@@ -197,14 +204,32 @@ pub(crate) fn attributes(bytes: &[u8]) -> (Metadata<Cow<'_, str>>, i64) {
     (metadata, version)
 }
 
-/// The attributes without the one character that Postgres' texts cannot hold.
+/// The first attribute that an index of the table would not take.
+fn too_long_to_index(metadata: &Metadata<Cow<'_, str>>) -> Option<&'static str> {
+    let indexed =
+        [("type", &metadata.event_type), ("subject", &metadata.aggregate_id), ("correlationid", &metadata.correlation_id)];
+    indexed.into_iter().find(|(_, text)| text.len() > INDEXED_BYTES_MAX).map(|(name, _)| name)
+}
+
+/// The text as far as an index of the table takes it.
+fn indexable(text: Cow<'_, str>) -> Cow<'_, str> {
+    match writable(text) {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..text.floor_char_boundary(INDEXED_BYTES_MAX)]),
+        Cow::Owned(mut text) => {
+            text.truncate(text.floor_char_boundary(INDEXED_BYTES_MAX));
+            Cow::Owned(text)
+        }
+    }
+}
+
+/// The attributes without the one character that Postgres' texts cannot hold, and no longer than its indexes take.
 fn all_writable(metadata: Metadata<Cow<'_, str>>) -> Metadata<Cow<'_, str>> {
     Metadata {
-        event_type: writable(metadata.event_type),
+        event_type: indexable(metadata.event_type),
         source: writable(metadata.source),
-        aggregate_id: writable(metadata.aggregate_id),
+        aggregate_id: indexable(metadata.aggregate_id),
         aggregate_type: writable(metadata.aggregate_type),
-        correlation_id: writable(metadata.correlation_id),
+        correlation_id: indexable(metadata.correlation_id),
         causation_id: metadata.causation_id.map(writable),
         actor: metadata.actor.map(writable),
         traceparent: metadata.traceparent.map(writable),

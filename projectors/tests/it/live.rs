@@ -219,11 +219,17 @@ async fn what_is_skipped_is_skipped_for_good_and_stays_in_the_trail() {
     let before = teller.tell(2).await;
     let refused = skips::skip(&world.pool, ProjectionName::Orders, None, "none").await.unwrap_err();
     assert_eq!(refused.exit(), Exit::Conflict, "{refused}");
-    // No event; an event of a type that nobody knows, and one that follows on it; a text that Postgres cannot hold.
+    // No event; an event of a type that nobody knows, and one that follows on it; a text that Postgres cannot hold; and one that no index takes.
+    let incompressible: String = (1..300_u128)
+        .map(|number| Uuid::from_u128(number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)).to_string())
+        .collect();
     let mut poisoned = vec![world.poison("events.stock.TEA-1", "nonsense\nin two lines").await];
-    for (version, event_type, correlation_id) in
-        [(4, "contrail.stock.stolen.v1", "c"), (5, "contrail.stock.received.v1", "c"), (6, "contrail.stock.received.v1", "a\u{0}b")]
-    {
+    for (version, event_type, correlation_id) in [
+        (4, "contrail.stock.stolen.v1", "c"),
+        (5, "contrail.stock.received.v1", "c"),
+        (6, "contrail.stock.received.v1", "a\u{0}b"),
+        (7, "contrail.stock.received.v1", incompressible.as_str()),
+    ] {
         let event = serde_json::json!({
             "specversion": "1.0", "id": Uuid::from_u128(version), "type": event_type, "source": "/test", "subject": "SKU-0",
             "time": "2026-11-20T12:00:00Z", "datacontenttype": "application/json", "aggregatetype": "stock",
@@ -232,8 +238,8 @@ async fn what_is_skipped_is_skipped_for_good_and_stays_in_the_trail() {
         });
         poisoned.push(world.poison("events.stock.SKU-0", &event.to_string()).await);
     }
-    let [nonsense, stolen, _, unwritable] = poisoned[..] else { panic!("{poisoned:?}") };
-    let end = unwritable;
+    let [nonsense, stolen, _, unwritable, too_long] = poisoned[..] else { panic!("{poisoned:?}") };
+    let end = too_long;
 
     let running = world.run().await;
     let halts_at = async |name, position| {
@@ -248,14 +254,15 @@ async fn what_is_skipped_is_skipped_for_good_and_stays_in_the_trail() {
     halts_at(ProjectionName::Inventory, stolen).await;
     halts_at(ProjectionName::Audit, nonsense).await;
     halts_at(ProjectionName::Audit, unwritable).await;
+    halts_at(ProjectionName::Audit, too_long).await;
     world.reach(&ProjectionName::ALL, end).await;
     eventually("the instance to be ready", async || running.is_ready().then_some(())).await;
     running.stop().await;
 
-    let on_hand = "SELECT on_hand FROM contrail.inventory WHERE view_id = 'SKU-0' AND version = 6";
-    assert_eq!(world.count(on_hand).await, 3, "1 was left, 2 came in, and what was stolen is not known");
+    let on_hand = "SELECT on_hand FROM contrail.inventory WHERE view_id = 'SKU-0' AND version = 7";
+    assert_eq!(world.count(on_hand).await, 4, "1 was left, 3 came in, and what was stolen is not known");
     assert_eq!(world.count("SELECT count(*) FROM contrail.audit").await, end, "the trail lacks no event");
-    assert_eq!(world.count("SELECT count(*) FROM contrail.skips WHERE reason = 'a test put it there'").await, 4);
+    assert_eq!(world.count("SELECT count(*) FROM contrail.skips WHERE reason = 'a test put it there'").await, 5);
     world.assert_all_agree().await;
     for outcome in world.replayer().replay_all(&ProjectionName::ALL, Purpose::Swap).await.unwrap() {
         assert_eq!(outcome.unwrap().position, end);
