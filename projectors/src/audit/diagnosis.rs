@@ -20,6 +20,9 @@ use super::{
     verify::{Fault, Finding},
 };
 
+/// The lines of which it is looked for what happened to which: some 300 bytes of memory are needed for each.
+pub(super) const LINES_MAX: u64 = 10_000_000;
+
 /// How many lines of each kind are suspected to stand in a wrong place, of which every two are tried.
 const SUSPECTS_MAX: usize = 3;
 
@@ -63,6 +66,12 @@ pub(super) fn extra(count: u64, size: u64, is_prefix: bool) -> Finding {
     }
     let detail = format!("there are {unsigned} lines more than the {size} that are signed, and not at the end");
     Finding { fault: Fault::Extra, line: None, detail }
+}
+
+/// As [`changed`], of a file of more than [`LINES_MAX`] lines.
+pub(super) fn changed_somewhere(count: u64) -> Finding {
+    let detail = format!("the lines do not have the signed root; of {count} lines it is not looked for which was changed");
+    Finding { fault: Fault::Altered, line: None, detail }
 }
 
 /// The file has as many lines as were signed, with another root.

@@ -5,6 +5,7 @@ use std::{cmp::Ordering, collections::HashMap, path::Path};
 
 use super::{
     checkpoint::{Checkpoint, Part},
+    diagnosis,
     export::ProofLine,
     formats::{Flaw, Lines, PROOF_BYTES_MAX, Records},
     merkle::{Frontier, Hash, leaf_hash},
@@ -109,12 +110,16 @@ fn diagnose(file: &Path, proofs: &Path, line: u64) -> Result<(u64, Option<Findin
     let (mut lines, mut proven) = (0, 0);
     let mut records = Records::open(file).map_err(unreadable(file))?;
     while let Some(record) = records.next().map_err(unreadable(file))? {
-        *surplus.entry(leaf_hash(record.bytes)).or_default() += 1;
         lines += 1;
+        if lines <= diagnosis::LINES_MAX {
+            *surplus.entry(leaf_hash(record.bytes)).or_default() += 1;
+        }
     }
     let mut proof_lines = Lines::open(proofs, PROOF_BYTES_MAX).map_err(unreadable(proofs))?;
     while let Some(text) = proof_lines.next().map_err(unreadable(proofs))? {
-        if let Some((_, leaf, _)) = read(text) {
+        if lines <= diagnosis::LINES_MAX
+            && let Some((_, leaf, _)) = read(text)
+        {
             *surplus.entry(leaf).or_default() -= 1;
         }
         proven += 1;
@@ -131,7 +136,7 @@ fn diagnose(file: &Path, proofs: &Path, line: u64) -> Result<(u64, Option<Findin
         (Fault::Missing, format!("{} of {proven} lines are missing", proven - lines))
     } else if lines > proven {
         (Fault::Extra, format!("there are {} lines more than proofs", lines - proven))
-    } else if surplus.values().all(|surplus| *surplus == 0) {
+    } else if lines <= diagnosis::LINES_MAX && surplus.values().all(|surplus| *surplus == 0) {
         (Fault::Reordered, "the lines are those of the proofs, in another order".to_owned())
     } else {
         (Fault::Altered, "this line is not the event of its proof".to_owned())

@@ -236,6 +236,8 @@ fn compare(mut records: Records, file: &Path, head: &Checkpoint) -> io::Result<(
         diagnosis::missing(Records::open(file)?, count, head.size)?
     } else if count > head.size {
         diagnosis::extra(count, head.size, is_prefix)
+    } else if count > diagnosis::LINES_MAX {
+        diagnosis::changed_somewhere(count)
     } else {
         diagnosis::changed(Records::open(file)?, &head.root)?
     };
