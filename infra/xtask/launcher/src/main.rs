@@ -7,7 +7,7 @@
 use std::{
     env,
     os::unix::process::CommandExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
@@ -25,6 +25,8 @@ fn main() -> ExitCode {
     let is_release = measures || folder.ends_with("release");
     let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--workspace"]);
+    let target = target_folder();
+    build.envs(target.iter().cloned());
     build.arg(if runs_tests { "--all-targets" } else { "--bins" });
     if is_release {
         build.arg("--release");
@@ -39,8 +41,16 @@ fn main() -> ExitCode {
     let folder = if is_release { folder.with_file_name("release") } else { folder.to_owned() };
     let mut xtask = Command::new(folder.join("xtask"));
     forget_this_package(&mut xtask);
+    xtask.envs(target);
     let error = xtask.args(arguments).exec();
     fail(&format!("run xtask: {error}"))
+}
+
+/// Where cargo was told to build, by a path that is also right in other folders than the one that we were called in.
+fn target_folder() -> Option<(&'static str, PathBuf)> {
+    const NAME: &str = "CARGO_TARGET_DIR";
+    let folder = env::var_os(NAME).filter(|folder| !folder.is_empty())?;
+    Some((NAME, std::path::absolute(folder).ok()?))
 }
 
 /// Takes away what cargo tells this program about its own package: build scripts that watch those variables would run again, and
