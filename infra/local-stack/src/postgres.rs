@@ -93,7 +93,7 @@ impl PostgresServer {
 
     /// The URL of a database on this server, for the superuser. It holds the password.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{}:{}@127.0.0.1:{}/{database}", cluster::SUPERUSER, self.cluster.password(), self.port)
+        self.url_of(database, cluster::SUPERUSER, self.cluster.password())
     }
 
     /// The URL of the database `postgres`, from which others are created and dropped.
@@ -148,7 +148,8 @@ impl PostgresServer {
 
     /// The URL of a database for a role with this password.
     pub fn url_of(&self, database: &str, role: &str, password: &str) -> String {
-        format!("postgres://{role}:{password}@127.0.0.1:{}/{database}", self.port)
+        // Else the environment decides, which may be about other servers.
+        format!("postgres://{role}:{password}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
 
     /// Creates the database `name` as a copy of `template`, to which nobody may be connected. Returns its URL.

@@ -190,6 +190,7 @@ impl Launch {
         let log =
             File::options().create(true).append(true).open(&self.log).with_context(|| format!("open {}", self.log.display()))?;
         let log_too = log.try_clone().context("duplicate a log file handle")?;
+        forget_other_servers(&mut command);
         command
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -203,6 +204,37 @@ impl Launch {
         Ok(command)
     }
 }
+
+/// Settings that say how to reach servers of somebody else's, or how many there are of them. What is started here has its own, and would not
+/// come to terms with those.
+const OF_OTHER_SERVERS: [&str; 11] = [
+    "AUTH_AUDIENCE",
+    "AUTH_DISABLED",
+    "AUTH_ISSUER",
+    "EVENTS_REPLICAS",
+    "NATS_CA_FILE",
+    "NATS_NKEY_SEED_FILE",
+    "PGOPTIONS",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGSSLMODE",
+    "PGSSLROOTCERT",
+];
+
+/// Takes the caller's settings of other servers away from a program that is about to be started, and keeps it from asking a proxy for what is on
+/// this machine.
+pub fn forget_other_servers(command: &mut Command) {
+    for name in OF_OTHER_SERVERS {
+        command.env_remove(name);
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        let others = std::env::var(name).ok().filter(|others| !others.is_empty());
+        command.env(name, others.into_iter().chain([LOOPBACK.to_owned()]).collect::<Vec<_>>().join(","));
+    }
+}
+
+/// Where everything that is started here listens.
+const LOOPBACK: &str = "127.0.0.1,localhost";
 
 /// A command that runs `program` and gets the signal `end` when the thread that spawns it ends: that thread must wait for it.
 pub(crate) fn tied(program: &Path, end: Signal) -> Command {

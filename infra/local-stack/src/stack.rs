@@ -234,6 +234,7 @@ impl Stack {
     /// `reactors dead-letters list`.
     pub fn command(&self, name: &str) -> anyhow::Result<Command> {
         let mut command = Command::new(self.binary(name)?);
+        process::forget_other_servers(&mut command);
         command.envs(self.environment(name)?).current_dir(&self.options.directory);
         Ok(command)
     }
@@ -496,6 +497,7 @@ impl Stack {
         let answer = self.options.directory.join("logs").join(format!("{log_name}.out"));
         let answer_file = File::create(&answer).with_context(|| format!("create {}", answer.display()))?;
         let mut command = process::tied(&self.binary("projectors")?, Signal::SIGKILL);
+        process::forget_other_servers(&mut command);
         command.args(arguments).envs(self.environment("projectors")?).current_dir(&self.options.directory);
         // Unlike the service, the set-up step creates streams.
         command.env("NATS_URL", &self.info.nats);

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use local_stack::postgres::{PostgresOptions, PostgresServer};
-use local_stack::process::Lifetime;
+use local_stack::process::{Lifetime, forget_other_servers};
 use local_stack::running::{self, Running};
 use local_stack::{Durability, TEST_RUN_VARIABLE, testing};
 
@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &arguments::Test) -> anyhow::Result<()> {
     })
     .context("start the Postgres server that the tests share")?;
     let on_test_servers = |mut command: Command| {
+        forget_other_servers(&mut command);
         command.env(testing::POSTGRES_VARIABLE, postgres.admin_url()).env(TEST_RUN_VARIABLE, &run);
         cargo::run_until_interrupted(&mut command, &interrupts)
     };
