@@ -155,9 +155,16 @@ impl GatewayError {
     pub fn is_about_the_request(&self) -> bool {
         match self {
             Self::Transient { .. } => false,
-            Self::Permanent { status: 404, code, .. } => code == NOT_KNOWN,
-            Self::Permanent { status, .. } => matches!(status, 200 | 400 | 402 | 422),
+            Self::Permanent { status, code, .. } => is_about_the_request(*status, code),
         }
+    }
+}
+
+/// See [`GatewayError::is_about_the_request`].
+pub(super) fn is_about_the_request(status: u16, code: &str) -> bool {
+    match status {
+        404 => code == NOT_KNOWN,
+        status => matches!(status, 200 | 400 | 402 | 422),
     }
 }
 

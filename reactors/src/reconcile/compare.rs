@@ -62,9 +62,9 @@ pub enum Fix {
         /// Its place in the log.
         position: u64,
     },
-    /// To give back the charge that is one too many.
+    /// To give back a charge that pays for nothing.
     GiveBack {
-        /// All of it, in the minor unit that ISO 4217 gives the currency.
+        /// What is left of it, in the minor unit that ISO 4217 gives the currency.
         amount_minor: i64,
     },
     /// Somebody who looks into it.
@@ -102,17 +102,15 @@ pub(super) fn compare(books: &Books, statement: &Statement, since: Option<Offset
         }
         let is_old = since.is_some_and(|since| account.moved_at.is_none_or(|at| at < since));
         if !(is_old && charges.is_empty()) {
-            let mut differences = of_order(*order_id, account, charges);
-            // The statement begins with `since`: a charge that is older is not missing.
-            differences.retain(|difference| since.is_none() || difference.kind != Kind::ChargeMissing);
-            report.differences.extend(differences);
+            report.differences.extend(of_order(*order_id, account, charges, since.is_none()));
         }
     }
     report.differences.sort_by(|a, b| (a.kind, &a.order_id).cmp(&(b.kind, &b.order_id)));
     report
 }
 
-fn of_order(order_id: OrderId, account: &Account, charges: &[&MadeCharge]) -> Vec<Difference> {
+/// Where the log and `charges`, which are all of the order's if `are_all`, differ.
+fn of_order(order_id: OrderId, account: &Account, charges: &[&MadeCharge], are_all: bool) -> Vec<Difference> {
     let mut differences = Vec::new();
     let mut found = |kind, charge: &MadeCharge, detail: String, fix| {
         differences.push(Difference::of(kind, Some(order_id), charge, detail, fix));
@@ -127,13 +125,18 @@ fn of_order(order_id: OrderId, account: &Account, charges: &[&MadeCharge]) -> Ve
     });
     for surplus in charges.iter().filter(|charge| !charge.is_refunded()) {
         if counts.is_some_and(|counts| counts.payment_intent_id != surplus.payment_intent_id) {
-            let fix = Fix::GiveBack { amount_minor: surplus.amount_minor };
-            found(Kind::ChargedTwice, surplus, format!("{surplus}, beside another charge for the same order"), fix);
+            found(Kind::ChargedTwice, surplus, format!("{surplus}, beside another charge for the same order"), give_back(surplus));
+        } else if counts.is_none() && !are_all {
+            // The recorded one is older than the statement. Whether it was kept does not show.
+            let detail = format!("{surplus}, beside an earlier charge for the same order: compare from before that on");
+            found(Kind::ChargedTwice, surplus, detail, Fix::ByHand);
         }
     }
     let status = account.order.status;
     match (counts, recorded) {
         (None, None) => {}
+        // Older than the statement, and so not missing.
+        (None, Some(_)) if !are_all => {}
         (None, Some(capture)) => differences.push(Difference {
             kind: Kind::ChargeMissing,
             order_id: Some(order_id.to_string()),
@@ -147,8 +150,13 @@ fn of_order(order_id: OrderId, account: &Account, charges: &[&MadeCharge]) -> Ve
         (Some(charge), None) => {
             let detail =
                 format!("{charge}, of which the log knows nothing; the order is {}", status.map_or("none", OrderStatus::as_str));
-            let can_be_settled = matches!(status, Some(OrderStatus::Reserved | OrderStatus::Cancelled));
-            found(Kind::ChargeNotRecorded, charge, detail, if can_be_settled { again } else { Fix::ByHand });
+            let fix = match (status, account.payment.status) {
+                (Some(OrderStatus::Reserved | OrderStatus::Cancelled), PaymentStatus::None) => again,
+                // Declined, which is final: nothing that the reactor does would come of it.
+                (Some(OrderStatus::Cancelled), _) => give_back(charge),
+                _ => Fix::ByHand,
+            };
+            found(Kind::ChargeNotRecorded, charge, detail, fix);
         }
         (Some(charge), Some(capture)) => {
             if (charge.amount_minor, charge.currency.as_str()) != (capture.amount.minor_units, capture.amount.currency.code()) {
@@ -170,6 +178,11 @@ fn of_order(order_id: OrderId, account: &Account, charges: &[&MadeCharge]) -> Ve
         }
     }
     differences
+}
+
+/// To give back what is left of a charge.
+fn give_back(charge: &MadeCharge) -> Fix {
+    Fix::GiveBack { amount_minor: charge.amount_minor - charge.refunded_minor }
 }
 
 impl Difference {
@@ -217,9 +230,13 @@ mod tests {
     }
 
     fn found(account: Account, charges: &[MadeCharge]) -> Vec<(Kind, Fix)> {
+        found_since(None, account, charges)
+    }
+
+    fn found_since(since: Option<OffsetDateTime>, account: Account, charges: &[MadeCharge]) -> Vec<(Kind, Fix)> {
         let books = Books { orders: BTreeMap::from([(ORDER, account)]) };
         let charges = charges.iter().map(|charge| (charge.payment_intent_id.clone(), charge.clone())).collect();
-        let report = compare(&books, &Statement { charges }, None, THEN);
+        let report = compare(&books, &Statement { charges }, since, THEN);
         report.differences.into_iter().map(|difference| (difference.kind, difference.fix)).collect()
     }
 
@@ -229,7 +246,7 @@ mod tests {
     #[test]
     fn each_way_to_differ_has_its_name_and_what_mends_it() {
         use OrderStatus::{Cancelled, Confirmed, Placed, Reserved};
-        use PaymentStatus::{Captured, None as Nothing, Refunded};
+        use PaymentStatus::{Captured, Declined, None as Nothing, Refunded};
         let ours = Some(("pi_1", 1_250));
         let one = [charge("pi_1", 0)];
         let agree = [
@@ -244,6 +261,8 @@ mod tests {
         assert!(agree.iter().all(Vec::is_empty), "{agree:?}");
         assert_eq!(found(account(Reserved, Nothing, None), &one), [(Kind::ChargeNotRecorded, AGAIN)]);
         assert_eq!(found(account(Cancelled, Nothing, None), &one), [(Kind::ChargeNotRecorded, AGAIN)]);
+        assert_eq!(found(account(Cancelled, Declined, None), &one), [(Kind::ChargeNotRecorded, BACK)]);
+        assert_eq!(found(account(Reserved, Declined, None), &one), [(Kind::ChargeNotRecorded, Fix::ByHand)]);
         assert_eq!(found(account(Placed, Nothing, None), &one), [(Kind::ChargeNotRecorded, Fix::ByHand)]);
         assert_eq!(found(account(Confirmed, Captured, ours), &[]), [(Kind::ChargeMissing, Fix::ByHand)]);
         assert_eq!(found(account(Confirmed, Captured, Some(("pi_1", 99))), &one), [(Kind::AmountDiffers, Fix::ByHand)]);
@@ -260,6 +279,18 @@ mod tests {
         // The log has one that the gateway does not, beside one that it does.
         let another = found(account(Confirmed, Captured, Some(("pi_9", 1_250))), &one);
         assert_eq!(another, [(Kind::ChargeMissing, Fix::ByHand)]);
+    }
+
+    #[test]
+    fn a_second_charge_is_found_though_the_first_is_older_than_the_statement() {
+        let recorded = || account(OrderStatus::Confirmed, PaymentStatus::Captured, Some(("pi_1", 1_250)));
+        assert_eq!(found_since(Some(THEN), recorded(), &[]), []);
+        assert_eq!(found_since(Some(THEN), recorded(), &[charge("pi_2", 0)]), [(Kind::ChargedTwice, Fix::ByHand)]);
+        assert_eq!(found_since(Some(THEN), recorded(), &[charge("pi_2", 1_250)]), []);
+        assert_eq!(
+            found_since(Some(THEN), recorded(), &[charge("pi_1", 0), charge("pi_2", 250)]),
+            [(Kind::ChargedTwice, Fix::GiveBack { amount_minor: 1_000 })]
+        );
     }
 
     #[test]

@@ -6,7 +6,10 @@ use reqwest::{
     RequestBuilder, StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, Error as _},
+};
 
 use telemetry::trace;
 
@@ -138,8 +141,12 @@ async fn answer<T: DeserializeOwned>(operation: &'static str, request: RequestBu
         return serde_json::from_slice(&body)
             .map_err(|source| Failed::Trouble(Trouble::Unreadable { status: status.as_u16(), source }));
     }
-    // A proxy's error page is not JSON; the status says enough.
     let ErrorBody { mut error } = serde_json::from_slice(&body).unwrap_or_default();
+    if error.r#type.is_empty() && is_refusal(status) {
+        // Not the gateway's word, and nobody else's ends an order. Of other statuses than these the status says enough.
+        let source = serde_json::Error::custom("it is no error of the gateway's API");
+        return Err(Failed::Trouble(Trouble::Unreadable { status: status.as_u16(), source }));
+    }
     error.message.get_or_insert_with(|| status.canonical_reason().unwrap_or(operation).to_owned());
     Err(Failed::Answer(ErrorAnswer {
         status,
@@ -147,6 +154,11 @@ async fn answer<T: DeserializeOwned>(operation: &'static str, request: RequestBu
         retry_after: retry_after(&headers),
         error,
     }))
+}
+
+/// Whether an error with this status is about the request and nothing else: see [`GatewayError::is_about_the_request`].
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::PAYMENT_REQUIRED | StatusCode::UNPROCESSABLE_ENTITY)
 }
 
 /// The pause that the gateway asks for in seconds. Stripe does not use the header's other form, a date.

@@ -29,7 +29,9 @@ use self::{
     amounts::{from_stripe, to_stripe},
     answers::{Failed, Intent, Listed, Page, Refund, send},
 };
-use super::gateway::{ChargeOutcome, ChargeRequest, FoundCharge, GatewayError, MadeCharge, RefundOutcome, Statement, Trouble};
+use super::gateway::{
+    ChargeOutcome, ChargeRequest, FoundCharge, GatewayError, MadeCharge, RefundOutcome, Statement, Trouble, is_about_the_request,
+};
 
 /// How long a connection may take to be made, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 5;
@@ -290,7 +292,21 @@ impl StripeGateway {
     /// was still being worked on is asked for again.
     async fn decided(&self, mut intent: Intent) -> Result<ChargeOutcome, GatewayError> {
         if intent.status == "processing" {
-            intent = self.look_up(CHARGE, self.intent_url(&intent.id)).await?;
+            intent = self.look_again(&intent).await?;
+        }
+        // Not at Stripe, which declines at once what is off session. Nobody shall answer the bank's question later.
+        if intent.status == "requires_action" {
+            match self.cancel(&intent.id).await {
+                Ok(()) => {
+                    return Ok(ChargeOutcome::Declined {
+                        code: "authentication_required".to_owned(),
+                        message: "The card needs its holder's confirmation.".to_owned(),
+                    });
+                }
+                // Its holder was quicker, or it is cancelled already.
+                Err(error) if error.is_about_the_request() => intent = self.look_again(&intent).await?,
+                Err(error) => return Err(error),
+            }
         }
         match intent.status.as_str() {
             "succeeded" => Ok(ChargeOutcome::Captured { payment_intent_id: intent.id }),
@@ -298,19 +314,22 @@ impl StripeGateway {
                 let reason = intent.last_payment_error.unwrap_or_default();
                 Ok(reason.into_decline())
             }
-            // Not at Stripe, which declines at once what is off session. Nobody shall answer the bank's question later.
-            "requires_action" => {
-                self.cancel(&intent.id).await?;
-                Ok(ChargeOutcome::Declined {
-                    code: "authentication_required".to_owned(),
-                    message: "The card needs its holder's confirmation.".to_owned(),
-                })
-            }
             _ => Err(GatewayError::Transient {
                 operation: CHARGE,
                 retry_after: None,
                 source: Trouble::Undecided { status: intent.status },
             }),
+        }
+    }
+
+    /// What has become of `intent` since. A refusal to look is no refusal to charge: money may have moved.
+    async fn look_again(&self, intent: &Intent) -> Result<Intent, GatewayError> {
+        match self.look_up(CHARGE, self.intent_url(&intent.id)).await {
+            Err(GatewayError::Permanent { operation, status, code, message }) if is_about_the_request(status, &code) => {
+                let source = Trouble::Answered { status, code, message };
+                Err(GatewayError::Transient { operation, retry_after: None, source })
+            }
+            looked_up => looked_up,
         }
     }
 

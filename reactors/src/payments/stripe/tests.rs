@@ -93,6 +93,12 @@ async fn a_card_error_is_a_decline_and_not_a_failure() {
 async fn answers_that_are_not_the_gateways_are_transient() {
     let error = charge(200, &[], json!("welcome")).await.unwrap_err();
     assert!(matches!(error, GatewayError::Transient { source: Trouble::Unreadable { status: 200, .. }, .. }), "{error:?}");
+    // Of a proxy, a firewall, a server for something else: what an order must not end by.
+    for (status, body) in [(400, json!("<html>")), (402, json!({})), (422, json!({"message": "no", "error": "no"}))] {
+        let error = charge(status, &[], body).await.unwrap_err();
+        assert!(matches!(error, GatewayError::Transient { source: Trouble::Unreadable { .. }, .. }), "{status}: {error:?}");
+        assert!(error.is_of_the_gateway(), "{status}");
+    }
     let error = charge(502, &[("retry-after", "Fri, 20 Nov 2026 12:00:00 GMT")], json!("<html>")).await.unwrap_err();
     assert!(matches!(error, GatewayError::Transient { retry_after: None, .. }), "{error:?}");
 }
@@ -172,6 +178,40 @@ async fn an_intent_that_waits_for_the_cards_holder_is_cancelled_and_declined() {
     let declined = gateway.charge(&request()).await.unwrap();
     assert!(matches!(&declined, ChargeOutcome::Declined { code, .. } if code == "authentication_required"), "{declined:?}");
     assert_eq!(asked.lock().unwrap()[1], "/mounted/here/v1/payment_intents/pi_1/cancel");
+}
+
+/// A gateway at which a charge is `status` at first, which can be neither cancelled nor, if that is `None`, looked at; and then `later`.
+async fn moving(status: &'static str, later: Option<&'static str>) -> StripeGateway {
+    let intent = |status: &str| json!({"id": "pi_1", "status": status, "amount": 1250, "currency": "eur"}).to_string();
+    let router = Router::new().fallback(move |request: Request| async move {
+        match (request.uri().path(), later) {
+            ("/v1/payment_intents", _) => Response::new(Body::from(intent(status))),
+            ("/v1/payment_intents/pi_1", Some(later)) => Response::new(Body::from(intent(later))),
+            _ => {
+                let refusal = error("invalid_request_error", "payment_intent_unexpected_state").to_string();
+                Response::builder().status(400).body(Body::from(refusal)).unwrap()
+            }
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    gateway(&base)
+}
+
+#[tokio::test]
+async fn a_charge_that_cannot_be_looked_at_or_cancelled_is_not_declined() {
+    let captured = ChargeOutcome::Captured { payment_intent_id: "pi_1".to_owned() };
+    for status in ["processing", "requires_action"] {
+        assert_eq!(moving(status, Some("succeeded")).await.charge(&request()).await.unwrap(), captured, "{status}");
+        let declined = moving(status, Some("canceled")).await.charge(&request()).await.unwrap();
+        assert!(matches!(declined, ChargeOutcome::Declined { .. }), "{status}: {declined:?}");
+        for later in [None, Some("processing")] {
+            let failed = moving(status, later).await.charge(&request()).await.unwrap_err();
+            assert!(matches!(failed, GatewayError::Transient { .. }), "{status}, {later:?}: {failed:?}");
+            assert!(!failed.is_of_the_gateway(), "{status}, {later:?}: {failed:?}");
+        }
+    }
 }
 
 #[tokio::test]
