@@ -139,9 +139,11 @@ pub enum News {
 const FRESH_MAX: Duration = Duration::from_secs(5);
 
 impl News {
-    fn of(item: &WorkItem, event: &StoredEvent, attempt: u64) -> Self {
-        let is_first = item.deliveries == 1 && attempt == 1;
-        if is_first && clock::now() - event.metadata.time <= FRESH_MAX { Self::Fresh } else { Self::Stale }
+    /// Of an event that comes for the `nth` time, `age` after it has happened, where nothing has interrupted the server for a while.
+    ///
+    /// A server alone hands out an event before it has on disk that it has: killed and started again, it hands it out as if for the first time.
+    fn of(nth: u64, age: time::Duration, uninterrupted: Duration) -> Self {
+        if nth == 1 && age <= FRESH_MAX && uninterrupted > FRESH_MAX { Self::Fresh } else { Self::Stale }
     }
 }
 
@@ -471,7 +473,9 @@ impl<R: Reactor> Shared<R> {
         let mut tries = self.handed_back.take(item.position);
         loop {
             tries.count += 1;
-            let outcome = self.traced(&item, &event, News::of(&item, &event, tries.count)).await;
+            let age = clock::now() - event.metadata.time;
+            let news = News::of(item.deliveries.max(tries.count), age, self.surroundings.store.uninterrupted());
+            let outcome = self.traced(&item, &event, news).await;
             match outcome {
                 Ok(()) => {
                     metrics.count(R::NAME, "done", 1);
@@ -582,5 +586,20 @@ impl<R: Reactor> Shared<R> {
             return;
         }
         item.given_up(error_chain, attempts).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_comes_for_the_first_time_and_soon_and_of_a_server_that_was_there_before_is_fresh() {
+        let (soon, late) = (time::Duration::seconds(1), time::Duration::seconds(6));
+        let (before, just_now) = (Duration::from_secs(6), Duration::from_secs(1));
+        assert_eq!(News::of(1, soon, before), News::Fresh);
+        for stale in [News::of(2, soon, before), News::of(1, late, before), News::of(1, soon, just_now)] {
+            assert_eq!(stale, News::Stale);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_nats::{
@@ -57,9 +57,9 @@ impl fmt::Debug for JetStreamEventStore {
 pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
-    /// Counts what answers and heartbeats get lost by: each new connection, and each new leader of the log. When it moves, what is asked is
+    /// When answers and heartbeats were lost last: by a new connection, or a new leader of the log. When it moves, what is asked is
     /// asked again and readers start their consumers anew, instead of waiting until they have missed enough.
-    pub(crate) interruptions: watch::Receiver<u64>,
+    pub(crate) interruptions: watch::Receiver<Instant>,
     pub(crate) inboxes: Arc<Inboxes>,
     /// How many servers hold the log, as it was last seen; 0 until then.
     replicas: Arc<AtomicUsize>,
@@ -136,7 +136,7 @@ impl JetStreamEventStore {
     /// seconds. Fails only where waiting cannot help, such as for a malformed address.
     pub async fn connect(nats: impl Into<NatsAccess>, client_name: &str) -> Result<Self, ConnectError> {
         let nats = nats.into();
-        let (interrupted, interruptions) = watch::channel(0_u64);
+        let (interrupted, interruptions) = watch::channel(Instant::now());
         let connected = interrupted.clone();
         let client = nats
             .options()
@@ -162,7 +162,7 @@ impl JetStreamEventStore {
                 match event {
                     Event::Connected => {
                         tracing::info!("connected to NATS");
-                        connected.send_modify(|count| *count += 1);
+                        connected.send_replace(Instant::now());
                     }
                     Event::Disconnected => tracing::warn!("disconnected from NATS"),
                     other => tracing::debug!("NATS client: {other}"),
@@ -200,6 +200,12 @@ impl JetStreamEventStore {
     /// Whether there is a connection at this moment.
     pub fn is_connected(&self) -> bool {
         self.connection.client.connection_state() == State::Connected
+    }
+
+    /// For how long there has been neither a new connection nor a new leader of the log. What came before that came perhaps from a server that
+    /// knows no more of it.
+    pub fn uninterrupted(&self) -> Duration {
+        self.connection.interruptions.borrow().elapsed()
     }
 
     /// One look whether the log can be used now; else the reason, for people.

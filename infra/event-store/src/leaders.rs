@@ -3,7 +3,7 @@
 //! What was asked of a leader that died is never answered, and while there is none, most requests are met by silence. The server tells
 //! when a new one is elected, so nobody has to wait until their patience ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, Request};
 use futures::StreamExt;
@@ -18,8 +18,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(100);
 /// How often it is asked before others may find out for themselves.
 const ATTEMPTS_MAX: u32 = 50;
 
-/// Adds to `interruptions` whenever a new leader of the log answers, for as long as it is polled.
-pub(crate) async fn watch(client: Client, interruptions: watch::Sender<u64>) {
+/// Tells `interruptions` whenever a new leader of the log answers, for as long as it is polled.
+pub(crate) async fn watch(client: Client, interruptions: watch::Sender<Instant>) {
     let mut elections = loop {
         match client.subscribe(format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}")).await {
             Ok(elections) => break elections,
@@ -30,7 +30,7 @@ pub(crate) async fn watch(client: Client, interruptions: watch::Sender<u64>) {
     while elections.next().await.is_some() {
         until_it_answers(&client).await;
         tracing::info!("the log has a new leader");
-        interruptions.send_modify(|count| *count += 1);
+        interruptions.send_replace(Instant::now());
     }
 }
 

@@ -3,7 +3,10 @@
 //! One unfiltered ordered consumer: the fastest way to read JetStream (DESIGN §3). Every message is checked to be the
 //! one that had to come, so nobody downstream can miss or double an event.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use async_nats::{
     Subject,
@@ -54,7 +57,7 @@ impl LogMessage {
 /// Reads the log onwards from a position. Reconnects by itself.
 pub struct LogReader {
     store: JetStreamEventStore,
-    interruptions: watch::Receiver<u64>,
+    interruptions: watch::Receiver<Instant>,
     next_position: u64,
     messages: Option<pull::Ordered>,
     trouble: Trouble,

@@ -1,6 +1,9 @@
 //! Events handed out to reactors, one delivery at a time, until acknowledged.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use async_nats::jetstream::{
     AckKind, Message,
@@ -117,7 +120,7 @@ const PRIORITY_GROUP: &str = "active";
 pub struct WorkQueue {
     store: JetStreamEventStore,
     options: WorkQueueOptions,
-    interruptions: watch::Receiver<u64>,
+    interruptions: watch::Receiver<Instant>,
     messages: Option<pull::Stream>,
     /// Most events that are asked for at once.
     asked_max: usize,

@@ -62,10 +62,16 @@ async fn nothing_is_lost_or_doubled_while_connections_break_and_answers_are_lost
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_doubled_while_the_server_is_killed() {
+    let connecting = Instant::now();
     let (mut server, store) = log().await;
+    let connected = Instant::now();
     let rivals = Rivals::start(&store, CALLERS, 3);
+    let mut killed = connecting;
     for _ in 0..3 {
         appended_more(&store, 400).await;
+        assert!(store.uninterrupted() < killed.elapsed(), "it has begun since");
+        assert!(killed > connecting || store.uninterrupted() >= connected.elapsed(), "nothing has happened since");
+        killed = Instant::now();
         server.kill();
         server = tokio::task::spawn_blocking(move || {
             server.start_again().unwrap();
