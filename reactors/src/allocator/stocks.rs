@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use domain::{Sku, stock::Stock};
+use domain::{Sku, SnapshotState as _, stock::Stock};
 use event_store::{JetStreamEventStore, LoadError, Loaded};
 
 use super::{Obstacle, plan::Plan};
@@ -11,12 +11,16 @@ use crate::dead_letters::chain;
 
 /// SKUs kept in memory; when there are more, all but those in use are forgotten and loaded again as they are needed.
 const SKUS_MAX: usize = 100_000;
+/// About how much memory they may take; more is dealt with likewise. Each remembers up to a thousand requests.
+const BYTES_MAX: usize = 128 * 1024 * 1024;
 /// SKUs loaded at the same time.
 const LOADS_IN_FLIGHT_MAX: usize = 16;
 
 pub(crate) struct Stocks {
     store: JetStreamEventStore,
     known: HashMap<Sku, Loaded<Stock>>,
+    /// About how much memory these take.
+    bytes: usize,
     /// What was known before the plan that is being committed; empty when nothing is.
     before: Vec<(Sku, Option<Loaded<Stock>>)>,
     /// What a conflict has cast doubt on.
@@ -25,7 +29,7 @@ pub(crate) struct Stocks {
 
 impl Stocks {
     pub(crate) fn new(store: JetStreamEventStore) -> Self {
-        Self { store, known: HashMap::new(), before: Vec::new(), doubted: BTreeSet::new() }
+        Self { store, known: HashMap::new(), bytes: 0, before: Vec::new(), doubted: BTreeSet::new() }
     }
 
     /// The stock of `sku`, which was [`ensure`](Self::ensure)d.
@@ -35,10 +39,11 @@ impl Stocks {
 
     /// Loads those of `skus` that are not known.
     pub(crate) async fn ensure(&mut self, skus: &BTreeSet<Sku>) -> Result<(), Obstacle> {
-        if self.known.len() + skus.len() > SKUS_MAX {
+        if self.known.len() + skus.len() > SKUS_MAX || self.bytes > BYTES_MAX {
             // Of what is being committed nobody else knows yet.
             let committing: HashSet<_> = self.before.iter().map(|(sku, _)| sku).collect();
             self.known.retain(|sku, _| committing.contains(sku) || skus.contains(sku));
+            self.bytes = self.known.values().map(bytes_of).sum();
         }
         let unknown: Vec<_> = skus.iter().filter(|sku| !self.known.contains_key(*sku)).cloned().collect();
         for some in unknown.chunks(LOADS_IN_FLIGHT_MAX) {
@@ -47,7 +52,9 @@ impl Stocks {
                 Ok::<_, Obstacle>((sku.clone(), loaded))
             });
             let loaded = futures::future::try_join_all(loads).await?;
-            self.known.extend(loaded);
+            for (sku, loaded) in loaded {
+                self.set(sku, Some(loaded));
+            }
         }
         Ok(())
     }
@@ -64,7 +71,7 @@ impl Stocks {
             });
             let refreshed = futures::future::try_join_all(refreshes).await?;
             for (sku, loaded) in refreshed.into_iter().flatten() {
-                self.known.insert(sku, loaded);
+                self.set(sku, Some(loaded));
                 has_news = true;
             }
         }
@@ -75,23 +82,31 @@ impl Stocks {
     /// not known until [`confirm`](Self::confirm) is told.
     pub(crate) fn anticipate(&mut self, plan: &Plan) {
         for change in &plan.stock_changes {
-            self.before.push((change.sku.clone(), self.known.get(&change.sku).cloned()));
+            let before = self.known.get(&change.sku).cloned();
             let loaded = self.known.entry(change.sku.clone()).or_default();
             for event in &change.events {
                 loaded.aggregate.evolve(event);
             }
             loaded.version += change.events.len() as u64;
+            self.bytes = self.bytes + bytes_of(loaded) - before.as_ref().map_or(0, bytes_of);
+            self.before.push((change.sku.clone(), before));
         }
     }
 
     /// What was anticipated met a conflict: goes back to what was known before.
     pub(crate) fn take_back(&mut self) {
-        for (sku, before) in self.before.drain(..).rev() {
-            match before {
-                Some(loaded) => self.known.insert(sku.clone(), loaded),
-                None => self.known.remove(&sku),
-            };
+        for (sku, before) in std::mem::take(&mut self.before).into_iter().rev() {
+            self.set(sku, before);
         }
+    }
+
+    fn set(&mut self, sku: Sku, loaded: Option<Loaded<Stock>>) {
+        self.bytes += loaded.as_ref().map_or(0, bytes_of);
+        let before = match loaded {
+            Some(loaded) => self.known.insert(sku, loaded),
+            None => self.known.remove(&sku),
+        };
+        self.bytes -= before.as_ref().map_or(0, bytes_of);
     }
 
     /// A conflict may have been about any of these.
@@ -131,9 +146,15 @@ impl Stocks {
     /// Forgets everything: what is known may be out of date.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
+        self.bytes = 0;
         self.before.clear();
         self.doubted.clear();
     }
+}
+
+/// About how much memory one takes, with its place.
+fn bytes_of(loaded: &Loaded<Stock>) -> usize {
+    size_of::<Sku>() + size_of::<Loaded<Stock>>() - size_of::<Stock>() + loaded.aggregate.approximate_bytes()
 }
 
 /// A SKU whose events cannot be read blocks the orders that need it, and nothing may be promised from it. That is a fault
