@@ -194,14 +194,11 @@ impl RunArgs {
         if self.only.iter().any(|only| only == Webhooks::NAME) && webhooks.is_none() {
             mistakes.add(format!("--only: {} needs WEBHOOK_URL", Webhooks::NAME));
         }
-        let payment_window_s = mistakes.optional("PAYMENT_WINDOW_S", self.payment_window_s, PAYMENT_WINDOW_S, |text| {
-            match settings::number::<u64>(text)? {
-                seconds @ 1..=31_536_000 => Ok(seconds),
-                other => Err(format!("{other} is not between 1 and 31536000 seconds")),
-            }
-        });
+        let payment_window_s = mistakes.optional("PAYMENT_WINDOW_S", self.payment_window_s, PAYMENT_WINDOW_S, seconds_up_to_a_year);
         let charge_checks = mistakes.optional("CHARGE_CHECKS_S", self.charge_checks_s, CHARGE_CHECKS.to_vec(), |text| {
-            text.split(',').map(|seconds| settings::number(seconds.trim()).map(Duration::from_secs)).collect()
+            let mut checks = text.split(',').map(|seconds| seconds_up_to_a_year(seconds.trim())).collect::<Result<Vec<_>, _>>()?;
+            checks.sort_unstable();
+            Ok(checks.into_iter().map(Duration::from_secs).collect())
         });
         let budget = RetryBudget::default();
         let retry_budget_failures = mistakes.optional(
@@ -241,5 +238,12 @@ impl RunArgs {
             }
             _ => Err(mistakes.finish().expect_err("a setting that is not there was listed as a mistake")),
         }
+    }
+}
+
+fn seconds_up_to_a_year(text: &str) -> Result<u64, String> {
+    match settings::number::<u64>(text)? {
+        seconds @ 1..=31_536_000 => Ok(seconds),
+        other => Err(format!("{other} is not between 1 and 31536000 seconds")),
     }
 }

@@ -43,7 +43,7 @@ fn right_settings_run_every_reactor_unless_told_otherwise() {
     let some = RunArgs {
         only: vec!["payments".to_owned()],
         payment_window_s: Some("60".to_owned()),
-        charge_checks_s: Some("5, 15".to_owned()),
+        charge_checks_s: Some("15, 5".to_owned()),
         ..right()
     };
     let settings = some.check().unwrap();
@@ -87,6 +87,7 @@ fn what_is_wrong_is_all_listed_and_never_shown() {
         stripe_api_key: some("sk_live_secret with a space"),
         mail_from: some("orders at shop"),
         payment_window_s: some("0"),
+        charge_checks_s: some("60,1000000000000"),
         aggregate_cache_mib: some("0"),
         ..right()
     };
@@ -100,6 +101,7 @@ fn what_is_wrong_is_all_listed_and_never_shown() {
         "STRIPE_API_KEY",
         "MAIL_FROM",
         "PAYMENT_WINDOW_S",
+        "CHARGE_CHECKS_S",
         "AGGREGATE_CACHE_MIB",
     ];
     assert_eq!(beginnings, names);

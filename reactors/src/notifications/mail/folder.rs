@@ -1,4 +1,5 @@
-//! Mail as files in a folder: one RFC 5322 message each, named after the notification.
+//! Mail as files in a folder: one RFC 5322 message each, named after the notification. For trying things out, not for customers: nothing waits
+//! until a file is on the disk, so a power cut may take the last ones with it, of which the log says that they are sent.
 
 use std::{
     fs, io, panic,
