@@ -190,12 +190,14 @@ impl Shop {
         self.stream("TIMERS").await.info().await.unwrap().state.last_sequence
     }
 
-    /// Waits until a reactor has nothing left to take and nothing in hand.
+    /// Waits until a reactor has been handed something, and has nothing left to take and nothing in hand.
     pub(crate) async fn idle(&self, reactor: &str) {
         let stream = self.stream("EVENTS").await;
         let is_idle = async || {
             let info = stream.consumer_info(reactor).await.ok()?;
-            (info.num_pending == 0 && info.num_ack_pending == 0).then_some(())
+            // While the server makes a queue it says that nothing waits in it.
+            let is_made = info.delivered.consumer_sequence > 0;
+            (is_made && info.num_pending == 0 && info.num_ack_pending == 0).then_some(())
         };
         eventually(&format!("{reactor} is idle"), is_idle).await;
     }

@@ -12,7 +12,7 @@ use e2e::shop::{Customer, Line, NewOrder, Shop};
 use local_stack::running::Running as Process;
 use local_stack::stack::{self, SERVICES, Stack, StackOptions};
 use local_stack::{Durability, StackInfo};
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use tokio::task::{JoinHandle, block_in_place};
 
@@ -98,8 +98,9 @@ impl Running {
             self.stop(service);
         }
         let database = self.info().database.clone();
-        let (server, name) = database.rsplit_once('/').unwrap();
-        let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+        let options: PgConnectOptions = database.parse().unwrap();
+        let name = options.get_database().unwrap();
+        let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.unwrap();
         admin.execute(format!("DROP DATABASE {name} WITH (FORCE)").as_str()).await.unwrap();
         admin.close().await.unwrap();
         let stack = self.stack.take().expect("it is there until the end");
