@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_graphql::indexmap::IndexMap;
-use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::parser::types::{ExecutableDocument, OperationType};
 use async_graphql::{Request as GraphqlRequest, ServerError, Variables};
 use auth::{Caller, Door, Refused};
 use axum::Router;
@@ -45,6 +45,9 @@ use crate::schema::Schema;
 use accept::{Form, Media};
 use body::Parameters;
 use shares::Shares;
+
+/// The root type of subscriptions.
+const SUBSCRIPTION_TYPE: &str = "Subscription";
 
 /// What a caller that finds the server busy is told to wait, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
@@ -229,7 +232,7 @@ impl Service {
                 return Err(Refusal::of_document(response.errors));
             }
             let document = document::parse(&asked.text)?;
-            if let Some(operation) = operation(&document, asked.operation_name.as_deref()) {
+            if let Some(operation) = document::operation(&document, asked.operation_name.as_deref()) {
                 self.field_types.complete(&mut response, &document, operation);
             }
         } else if response.data == async_graphql::Value::Null {
@@ -267,18 +270,25 @@ struct Asked {
 
 impl Operation {
     fn parse(parameters: Parameters, policy: &Policy) -> Result<Self, Refusal> {
-        let Parameters { operation: named, operation_name, variables } = parameters;
+        let Parameters { operation: named, operation_name, mut variables } = parameters;
         let asked = Asked { text: policy.operations.text_of(named)?, operation_name };
-        let document = document::parse(&asked.text)?;
+        let mut document = document::parse(&asked.text)?;
         if !policy.introspection && document::introspects(&document) {
             let message = "the schema is not told here: introspection is switched off";
             return Err(Refusal::of_document(vec![error::server_error(code::INTROSPECTION_DISABLED, message)]));
         }
-        let chosen = operation(&document, asked.operation_name.as_deref());
+        let name = asked.operation_name.as_deref();
+        if document::operation(&document, name).is_some_and(|operation| operation.ty == OperationType::Subscription) {
+            document::flatten_root(&mut document, name, SUBSCRIPTION_TYPE);
+        }
+        let chosen = document::operation(&document, name);
         let (kind, root_keys) = (chosen.map(|operation| operation.ty), chosen.map(|operation| RootKeys::new(&document, operation)));
         // GraphQL, section 5.2.4.1; async-graphql would mix the events of all of them.
         if kind == Some(OperationType::Subscription) && root_keys.as_ref().is_some_and(|keys| keys.count() != 1) {
             let message = "a subscription has one root field: subscribe once for each";
+            return Err(Refusal::of_document(vec![error::server_error(code::GRAPHQL_VALIDATION_FAILED, message)]));
+        }
+        if let Some(Err(message)) = chosen.map(|operation| document::provide(operation, &mut variables)) {
             return Err(Refusal::of_document(vec![error::server_error(code::GRAPHQL_VALIDATION_FAILED, message)]));
         }
         Ok(Self { asked, variables, document, kind, root_keys })
@@ -290,16 +300,6 @@ impl Operation {
         request.set_parsed_query(self.document);
         request
     }
-}
-
-/// The operation that would be executed; `None` if that cannot be told, which execution then says.
-fn operation<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Option<&'a OperationDefinition> {
-    let operation = match (&document.operations, name) {
-        (DocumentOperations::Single(operation), _) => Some(operation),
-        (DocumentOperations::Multiple(operations), Some(name)) => operations.get(name),
-        (DocumentOperations::Multiple(operations), None) => operations.values().next().filter(|_| operations.len() == 1),
-    };
-    operation.map(|operation| &operation.node)
 }
 
 /// A response without `data`: nothing was executed.

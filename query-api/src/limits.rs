@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_graphql::Name;
-use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
+use async_graphql::parser::types::{ExecutableDocument, Field, Selection, SelectionSet};
 
 /// Largest HTTP request body, in bytes. Also bounds a GET request's query string, together with the server's own limit on headers.
 pub const REQUEST_BYTES_MAX: usize = 100 * 1024;
@@ -56,6 +56,11 @@ pub const LOOKUP_COST: usize = 10;
 /// Most fields and fragments of a document after every fragment is put in the place where it is used, `__typename` included. Bounds aliases,
 /// and how often anything is put in place.
 pub const QUERY_FIELDS_MAX: usize = 2_000;
+/// Most aliases of `__typename`, which costs nothing otherwise, with every fragment in place. Clients that add it give it none.
+pub const TYPENAME_ALIASES_MAX: usize = 16;
+/// Most that the schema is asked for: one for each field below `__schema` and `__type`, times the entries of each list around it as
+/// [`listed`] assumes them. The introspection query of the common tools comes to 82,000.
+pub const INTROSPECTION_COST_MAX: usize = 150_000;
 /// Longest alias, in bytes: it is repeated in the answer for each row.
 pub const ALIAS_BYTES_MAX: usize = 128;
 /// Most directives on one field.
@@ -74,6 +79,12 @@ pub enum Excess {
     /// See [`QUERY_FIELDS_MAX`].
     #[error("the query has more than {QUERY_FIELDS_MAX} fields and fragments, counting each fragment wherever it is used")]
     Fields,
+    /// See [`TYPENAME_ALIASES_MAX`].
+    #[error("the query has more than {TYPENAME_ALIASES_MAX} aliases of __typename, counting each fragment wherever it is used")]
+    TypenameAliases,
+    /// See [`INTROSPECTION_COST_MAX`].
+    #[error("the query asks for {0} fields of the schema, counting the entries of lists: {INTROSPECTION_COST_MAX} are allowed")]
+    Introspection(usize),
     /// See [`ALIAS_BYTES_MAX`].
     #[error("the query has an alias of more than {ALIAS_BYTES_MAX} characters")]
     Alias,
@@ -144,16 +155,31 @@ fn skip_block_string(mut text: &[u8]) -> Option<&[u8]> {
 /// large the result would be; the checks of async-graphql walk that result.
 pub fn check_document(document: &ExecutableDocument) -> Result<(), Excess> {
     let mut walk = Walk { document, known: HashMap::new() };
-    let mut fields = 0_usize;
+    let mut total = Size::default();
     for (_, operation) in document.operations.iter() {
-        let size = walk.measure(&operation.node.selection_set.node, 1)?;
-        fields = fields.saturating_add(size.fields);
+        total = total.and(walk.measure(&operation.node.selection_set.node, 1)?);
     }
     // Also those that nothing uses: validation puts the others in their places as well.
     for fragment in document.fragments.keys() {
-        fields = fields.max(walk.fragment(fragment, 1)?.fields);
+        total.fields = total.fields.max(walk.fragment(fragment, 1)?.fields);
     }
-    if fields > QUERY_FIELDS_MAX { Err(Excess::Fields) } else { Ok(()) }
+    match total {
+        Size { fields, .. } if fields > QUERY_FIELDS_MAX => Err(Excess::Fields),
+        Size { typename_aliases, .. } if typename_aliases > TYPENAME_ALIASES_MAX => Err(Excess::TypenameAliases),
+        Size { introspection, .. } if introspection > INTROSPECTION_COST_MAX => Err(Excess::Introspection(introspection)),
+        _ => Ok(()),
+    }
+}
+
+/// How many entries a field of the schema's own types is assumed to list, on the whole. async-graphql takes each for one.
+fn listed(field: &str) -> usize {
+    match field {
+        "types" => 64,
+        "fields" | "inputFields" | "enumValues" | "directives" => 8,
+        "possibleTypes" => 3,
+        "args" => 2,
+        _ => 1,
+    }
 }
 
 /// How large and how deep a selection set is with every fragment in place.
@@ -162,6 +188,41 @@ struct Size {
     /// A fragment counts itself, too: one without fields, or that does not exist, is walked as often as it is used.
     fields: usize,
     depth: usize,
+    typename_aliases: usize,
+    /// What the selections cost, were they made on the schema's own types.
+    as_introspection: usize,
+    /// What of them is asked of the schema.
+    introspection: usize,
+}
+
+impl Size {
+    /// Of both, next to one another.
+    fn and(self, other: Self) -> Self {
+        Self {
+            fields: self.fields.saturating_add(other.fields),
+            depth: self.depth.max(other.depth),
+            typename_aliases: self.typename_aliases.saturating_add(other.typename_aliases),
+            as_introspection: self.as_introspection.saturating_add(other.as_introspection),
+            introspection: self.introspection.saturating_add(other.introspection),
+        }
+    }
+
+    /// Of something that has this within.
+    fn below(self) -> Self {
+        Self { fields: self.fields.saturating_add(1), depth: self.depth + 1, ..self }
+    }
+
+    /// Of a field that has this within.
+    fn below_field(self, field: &Field) -> Self {
+        let name = field.name.node.as_str();
+        let cost = self.as_introspection.saturating_mul(listed(name)).saturating_add(1);
+        Self {
+            typename_aliases: self.typename_aliases + usize::from(name == "__typename" && field.alias.is_some()),
+            as_introspection: cost,
+            introspection: if matches!(name, "__schema" | "__type") { cost } else { self.introspection },
+            ..self.below()
+        }
+    }
 }
 
 struct Walk<'a> {
@@ -176,21 +237,21 @@ impl<'a> Walk<'a> {
         if level > QUERY_RECURSION_MAX {
             return Err(Excess::Recursion);
         }
-        let mut total = Size { fields: 0, depth: 1 };
+        let mut total = Size { depth: 1, ..Size::default() };
         for selection in &selections.items {
             if let Selection::Field(field) = &selection.node
                 && field.node.alias.as_ref().is_some_and(|alias| alias.node.len() > ALIAS_BYTES_MAX)
             {
                 return Err(Excess::Alias);
             }
-            let (own, within) = match &selection.node {
-                Selection::Field(field) if field.node.selection_set.node.items.is_empty() => (1, Size::default()),
-                Selection::Field(field) => (1, self.measure(&field.node.selection_set.node, level + 1)?),
-                Selection::InlineFragment(fragment) => (1, self.measure(&fragment.node.selection_set.node, level + 1)?),
-                Selection::FragmentSpread(spread) => (1, self.fragment(&spread.node.fragment_name.node, level + 1)?),
-            };
-            total.fields = total.fields.saturating_add(own).saturating_add(within.fields);
-            total.depth = total.depth.max(within.depth + 1);
+            total = total.and(match &selection.node {
+                Selection::Field(field) if field.node.selection_set.node.items.is_empty() => {
+                    Size::default().below_field(&field.node)
+                }
+                Selection::Field(field) => self.measure(&field.node.selection_set.node, level + 1)?.below_field(&field.node),
+                Selection::InlineFragment(fragment) => self.measure(&fragment.node.selection_set.node, level + 1)?.below(),
+                Selection::FragmentSpread(spread) => self.fragment(&spread.node.fragment_name.node, level + 1)?.below(),
+            });
         }
         Ok(total)
     }
@@ -267,9 +328,38 @@ mod tests {
 
     #[test]
     fn aliases_count() {
-        let aliases = |count| (0..count).fold(String::from("{"), |query, n| query + &format!(" a{n}: __typename")) + " }";
+        let aliases = |count| (0..count).fold(String::from("{"), |query, n| query + &format!(" a{n}: a")) + " }";
         assert_eq!(check(&aliases(QUERY_FIELDS_MAX)), Ok(()));
         assert_eq!(check(&aliases(QUERY_FIELDS_MAX + 1)), Err(Excess::Fields));
+    }
+
+    #[test]
+    fn aliases_of_typename_count_wherever_a_fragment_is_used() {
+        let aliases = |count| (0..count).fold(String::new(), |query, n| query + &format!(" a{n}: __typename"));
+        let used_twice = |count| format!("{{ a {{ ...F }} b {{ ...F }} }} fragment F on T {{ __typename {} }}", aliases(count));
+        assert_eq!(check(&used_twice(TYPENAME_ALIASES_MAX / 2)), Ok(()));
+        assert_eq!(check(&used_twice(TYPENAME_ALIASES_MAX / 2 + 1)), Err(Excess::TypenameAliases));
+        assert_eq!(check(&format!("{{ {} }}", "__typename ".repeat(100))), Ok(()));
+    }
+
+    #[test]
+    fn what_is_asked_of_the_schema_counts_with_its_lists() {
+        let tools = parse_query(include_str!("../tests/it/introspection.graphql")).expect("a query that parses");
+        let mut walk = Walk { document: &tools, known: HashMap::new() };
+        let (_, operation) = tools.operations.iter().next().expect("one operation");
+        let cost = walk.measure(&operation.node.selection_set.node, 1).expect("it is not too deep").introspection;
+        assert!(cost > INTROSPECTION_COST_MAX / 2 && cost < INTROSPECTION_COST_MAX * 2 / 3, "{cost}");
+        assert_eq!(check_document(&tools), Ok(()));
+        let nested = |pairs: usize, within: &str| {
+            let (open, close) = ("possibleTypes { interfaces { ".repeat(pairs), "} } ".repeat(pairs));
+            format!("{{ ...S }} fragment S on Query {{ __type(name: \"Node\") {{ {open} {within} {close} }} }}")
+        };
+        assert_eq!(check(&nested(2, "name fields { name }")), Ok(()));
+        let twenty = (0..20).fold(String::new(), |query, n| query + &format!(" a{n}: name"));
+        let excess = check(&nested(6, &format!("possibleTypes {{ fields {{ {twenty} }} }}"))).unwrap_err();
+        assert!(matches!(excess, Excess::Introspection(cost) if cost > 2_187 * 8 * 20), "{excess}");
+        // Of anything else a field may have such a name.
+        assert_eq!(check(&nested(6, "name").replace("__type(", "a(")), Ok(()));
     }
 
     #[test]

@@ -75,6 +75,30 @@ async fn a_query_that_does_not_fit_the_schema_has_a_code_and_a_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn variables_have_their_defaults_wherever_they_stand_or_the_query_is_not_executed() {
+    let api = Api::start().await;
+    let names = |data: &serde_json::Value| data["projections"][0].get("name").is_some();
+    let with =
+        |variable: &str, directive: &str| format!("query ($x: {variable}) {{ projections {{ state name @{directive}(if: $x) }} }}");
+    for (query, told) in [
+        (with("Boolean! = true", "include"), true),
+        (with("Boolean! = true", "skip"), false),
+        (with("Boolean = false", "skip"), true),
+    ] {
+        let data = api.data(&query, json!({})).await;
+        assert_eq!(names(&data), told, "{query}: {data}");
+        let data = api.data(&query, json!({"x": told == query.contains("include")})).await;
+        assert_eq!(names(&data), told, "{query}: {data}");
+    }
+    for (variables, reason) in [(json!({}), "has no value"), (json!({"x": null}), "is null")] {
+        let response = api.response(&with("Boolean!", "include"), variables).await;
+        assert!(response.get("data").is_none(), "{response}");
+        assert_eq!(response["errors"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED", "{response}");
+        assert!(response["errors"][0]["message"].as_str().is_some_and(|message| message.contains(reason)), "{response}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_can_be_written_through_the_pool_of_the_api() {
     let api = Api::start().await;
     let database = Database::open(api.database.url(), 1).expect("a Postgres URL");

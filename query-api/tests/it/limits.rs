@@ -10,7 +10,7 @@ use axum::http::{Request, StatusCode};
 use futures::stream;
 use query_api::database::Database;
 use query_api::http::Capacity;
-use query_api::limits::{QUERY_DEPTH_MAX, QUERY_FIELDS_MAX, REQUEST_BYTES_MAX};
+use query_api::limits::{QUERY_DEPTH_MAX, QUERY_FIELDS_MAX, REQUEST_BYTES_MAX, TYPENAME_ALIASES_MAX};
 use query_api::live::Live;
 use query_api::positions::Positions;
 use query_api::schema::Sources;
@@ -82,8 +82,21 @@ async fn lookups_by_alias_are_limited_by_their_cost() {
 async fn aliases_of_the_cheapest_field_are_limited_by_their_number() {
     let api = Api::start().await;
     let aliases = |count: usize| (0..count).fold("{".to_owned(), |query, n| format!("{query} a{n}: __typename")) + " }";
-    api.data(&aliases(QUERY_FIELDS_MAX), json!({})).await;
-    assert_eq!(api.error(&aliases(QUERY_FIELDS_MAX + 1), json!({})).await.0, "LIMIT_EXCEEDED");
+    api.data(&aliases(TYPENAME_ALIASES_MAX), json!({})).await;
+    assert_eq!(api.error(&aliases(TYPENAME_ALIASES_MAX + 1), json!({})).await.0, "LIMIT_EXCEEDED");
+    let names = |count: usize| (1..count).fold("{ projections {".to_owned(), |query, n| format!("{query} a{n}: name")) + " } }";
+    api.data(&names(900), json!({})).await;
+    assert_eq!(api.error(&names(QUERY_FIELDS_MAX + 1), json!({})).await.0, "LIMIT_EXCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_of_the_schema_is_limited_by_what_it_lists() {
+    let api = Api::start().await;
+    let names = (0..20).fold(String::new(), |query, n| format!("{query} a{n}: name"));
+    let (open, close) = ("possibleTypes { interfaces { ".repeat(6), "} } ".repeat(6));
+    let query = format!("{{ __type(name: \"Node\") {{ {open} possibleTypes {{ fields {{ {names} }} }} {close} }} }}");
+    let (code, message) = api.error(&query, json!({})).await;
+    assert_eq!(code, "LIMIT_EXCEEDED", "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -169,6 +169,22 @@ async fn who_does_not_listen_for_a_while_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_told_also_to_who_asks_for_it_by_a_fragment() {
+    let mut api = Api::start().await;
+    happen(&mut api, 1, [2, 4, 5], 1).await;
+    insert_order(&mut api.writer, &placed(1)).await;
+    reach(&mut api, 3).await;
+    let spread = "subscription ($id: ID!) { ...F } fragment F on Subscription { orderUpdated(id: $id) { ...O } } \
+                  fragment O on Order { status position }";
+    let inline = "subscription ($id: ID!, $x: Boolean! = true) { ... on Subscription @include(if: $x) { orderUpdated(id: $id) { status position } } }";
+    for query in [spread, inline] {
+        let mut events = Events::of(&api, query, json!({"id": order_id(1)})).await;
+        let now = events.order().await;
+        assert!(is(&now, "PLACED", "2"), "{query}: {now:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_subscribed_to_is_refused() {
     let api = Api::start().await;
     let post = |query: &str, accept: &str| {
