@@ -9,7 +9,7 @@ use axum::{
     body::Body,
     http::{
         HeaderValue, StatusCode,
-        header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+        header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
@@ -199,6 +199,11 @@ impl IntoResponse for Problem {
         let mut response = self.code.status().into_response();
         if self.code.has_retry_after() {
             response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S.into());
+        }
+        if self.code == Code::Forbidden {
+            // RFC 6750, section 3: whoever the token is of may not.
+            let challenge = HeaderValue::from_static("Bearer realm=\"contrail\", error=\"insufficient_scope\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
         response.extensions_mut().insert(self);
         response

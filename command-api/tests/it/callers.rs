@@ -159,6 +159,7 @@ async fn a_customer_neither_sees_nor_changes_what_is_anothers() {
 
     let forged = post(&server, &other, "/v1/orders", "k2", &order_of("c-1")).await;
     assert_eq!(forged.problem(), (403, "forbidden".to_owned()));
+    assert_eq!(forged.header("www-authenticate"), "Bearer realm=\"contrail\", error=\"insufficient_scope\"");
     // The same answer as for an order that does not exist.
     let nowhere = "/v1/orders/00000000-0000-5000-8000-000000000000";
     let reason = json!({"reason": "I can"});

@@ -9,7 +9,7 @@ use std::{
 
 use jsonwebtoken::{
     Algorithm, DecodingKey,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -83,7 +83,8 @@ fn key_of(jwk: &Jwk) -> Option<Key> {
         Some(_) => false,
     };
     let is_for_signatures = jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
-    if !is_for_it || !is_for_signatures {
+    let verifies = jwk.common.key_operations.as_ref().is_none_or(|operations| operations.contains(&KeyOperations::Verify));
+    if !is_for_it || !is_for_signatures || !verifies {
         return None;
     }
     Some(Key { id: jwk.common.key_id.clone(), algorithm, decoding: DecodingKey::from_jwk(jwk).ok()? })
@@ -238,12 +239,14 @@ mod tests {
     #[test]
     fn keys_of_other_kinds_are_passed_over() {
         let ed = json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
-        let rsa = json!({"kty": "RSA", "kid": "rsa", "alg": "RS256", "use": "sig", "n": "AQAB", "e": "AQAB"});
+        let rsa =
+            json!({"kty": "RSA", "kid": "rsa", "alg": "RS256", "use": "sig", "key_ops": ["verify"], "n": "AQAB", "e": "AQAB"});
         let others = [
             json!({"kty": "oct", "kid": "secret", "k": "c2VjcmV0"}),
             json!({"kty": "EC", "crv": "P-256", "kid": "ec", "x": "AQAB", "y": "AQAB"}),
             json!({"kty": "RSA", "kid": "pss", "alg": "PS256", "n": "AQAB", "e": "AQAB"}),
             json!({"kty": "RSA", "kid": "enc", "use": "enc", "n": "AQAB", "e": "AQAB"}),
+            json!({"kty": "RSA", "kid": "ops", "key_ops": ["encrypt"], "n": "AQAB", "e": "AQAB"}),
             json!({"kty": "from the future", "kid": "?"}),
             json!("nothing at all"),
         ];

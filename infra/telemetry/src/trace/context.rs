@@ -13,6 +13,8 @@ pub const TRACEPARENT: &str = "traceparent";
 
 /// Its only flag in use: the trace is recorded.
 const SAMPLED: u8 = 1;
+/// The flags that there are (W3C Trace Context, levels 1 and 2): that one, and that the trace's id is random. Others must not be passed on.
+const KNOWN_FLAGS: u8 = 0b11;
 
 /// A position in a distributed trace. Its `Display` is the `traceparent` of W3C Trace Context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl TraceContext {
         let context = Self {
             trace_id: u128::from_str_radix(trace_id, 16).ok()?,
             span_id: u64::from_str_radix(span_id, 16).ok()?,
-            flags: u8::from_str_radix(flags, 16).ok()?,
+            flags: u8::from_str_radix(flags, 16).ok()? & KNOWN_FLAGS,
         };
         (context.trace_id != 0 && context.span_id != 0).then_some(context)
     }
@@ -127,6 +129,8 @@ mod tests {
     fn a_later_version_is_read_as_far_as_it_is_known() {
         let context = TraceContext::parse(&format!("cc{}-what-the-future-brings", &GOOD[2..])).expect("it is good");
         assert_eq!(context.to_string(), GOOD);
+        let context = TraceContext::parse(&format!("{}fe", &GOOD[..53])).expect("it is good");
+        assert_eq!(context.to_string(), format!("{}02", &GOOD[..53]));
     }
 
     #[test]
