@@ -39,7 +39,7 @@ mod rfc3339;
 mod shared_map;
 mod snapshot;
 
-pub use codec::{DecodeError, EventPayload};
+pub use codec::{DecodeError, EventPayload, Malformed, is_known};
 pub use ids::{CUSTOMER_ID_CHARS_MAX, CustomerId, IdError, NotificationId, OrderId, SKU_CHARS_MAX, Sku};
 pub use money::{Currency, Money, MoneyError};
 pub use request::{REMEMBERED_REQUESTS_MAX, RecentRequests, Request, RequestMemory};

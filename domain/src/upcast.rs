@@ -39,6 +39,9 @@ macro_rules! older_shapes {
             }
         }
 
+        /// The type names of the older shapes.
+        pub(crate) const OLDER_TYPES: &[&str] = &[$($shape::EVENT_TYPE),+];
+
         /// What the catalogue says of the older shapes.
         pub(crate) fn older_events() -> Vec<OlderEvent> {
             vec![$(OlderEvent { schema: EventSchema::of::<$shape>($shape::EVENT_TYPE), read_as: $shape::READ_AS }),+]
@@ -49,7 +52,7 @@ macro_rules! older_shapes {
 older_shapes![StockReceivedV0];
 
 fn upcast<T: OlderShape>(data: &str) -> Result<(&'static str, Box<RawValue>), DecodeError> {
-    let failed = |source| DecodeError::Data { event_type: T::EVENT_TYPE.to_owned(), source };
+    let failed = |source: serde_json::Error| DecodeError::Data { event_type: T::EVENT_TYPE.to_owned(), source: source.into() };
     let old: T = serde_json::from_str(data).map_err(failed)?;
     let current = serde_json::value::to_raw_value(&old.into_current()).map_err(failed)?;
     Ok((T::READ_AS, current))

@@ -248,7 +248,7 @@ impl<'a> Document<'a, &'a RawValue> {
         let quickly = as_written.and_then(|read| Some((serde_json::from_str(read.data).ok()?, read)));
         match quickly {
             Some((data, read)) => Ok(read.with_data(data)),
-            None => serde_json::from_slice(bytes).map_err(DecodeError::Envelope),
+            None => serde_json::from_slice(bytes).map_err(|error| DecodeError::Envelope(error.into())),
         }
     }
 }
