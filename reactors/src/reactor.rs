@@ -268,7 +268,7 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
         };
         let mut taken = Vec::new();
         for item in items {
-            let event = item.event();
+            let event = item.event().and_then(|event| readable(event, &shared.reactor));
             if let Ok(event) = &event {
                 // Events come in the log's order, so most orders need not be asked for when there is something to do for them.
                 store.witness::<Order>(&item, event);
@@ -319,6 +319,15 @@ pub async fn run<R: Reactor>(reactor: R, surroundings: Surroundings) {
     tasks.close();
     tasks.wait().await;
     tracing::info!(reactor = R::NAME, "drained");
+}
+
+/// `event`, unless this build does not know what it is: then it cannot tell whether something is to be done.
+fn readable(event: StoredEvent, reactor: &impl Reactor) -> Result<StoredEvent, DecodeError> {
+    let event_type = &event.metadata.event_type;
+    if reactor.wants(event_type) || domain::is_known(event_type) {
+        return Ok(event);
+    }
+    Err(DecodeError::UnknownType { event_type: event_type.clone() })
 }
 
 /// Takes events for which there are places. Those that were fetched for none are left to other instances.
@@ -575,7 +584,8 @@ impl<R: Reactor> Shared<R> {
 
     async fn keep_letter(&self, item: WorkItem, error_chain: Vec<String>, attempts: u64) {
         let Surroundings { store, metrics, .. } = &self.surroundings;
-        let event = item.event().ok().filter(|event| item.is_in_its_place(event));
+        let is_ours = |event: &StoredEvent| item.is_in_its_place(event) && self.reactor.wants(&event.metadata.event_type);
+        let event = item.event().ok().filter(is_ours);
         let (position, is_redriven) = (item.position, item.is_redriven());
         let Some(item) = dead_letters::keep(R::NAME, store, metrics, item, &error_chain, attempts).await else { return };
         if let Some(event) = event.filter(|_| !is_redriven)

@@ -1,7 +1,7 @@
 //! One event that the allocator acts on.
 
 use domain::{
-    OrderId, Sku,
+    DecodeError, OrderId, Sku,
     envelope::Metadata,
     order::{Order, OrderEvent, OrderStatus},
 };
@@ -58,7 +58,11 @@ impl Task {
             "contrail.order.placed.v1" => TaskKind::Reserve,
             "contrail.order.cancelled.v1" => TaskKind::Release,
             "contrail.order.shipped.v1" => TaskKind::Ship,
-            _ => return Reading::Nothing(item),
+            known if domain::is_known(known) => return Reading::Nothing(item),
+            unknown => {
+                let error_chain = chain(&DecodeError::UnknownType { event_type: unknown.to_owned() });
+                return Reading::Unreadable { item, error_chain };
+            }
         };
         let order_id = match event.metadata.aggregate_id.parse::<OrderId>() {
             Ok(order_id) => order_id,

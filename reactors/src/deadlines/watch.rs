@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use domain::{
-    OrderId,
+    DecodeError, OrderId,
     envelope::{StoredEvent, StoredEventRef},
     order::OrderEvent,
 };
@@ -122,7 +122,11 @@ impl Held {
         {
             waiting.item.done().await;
         }
-        item.done().await;
+        if domain::is_known(&event_type) {
+            return item.done().await;
+        }
+        let unknown = DecodeError::UnknownType { event_type: event_type.into_owned() };
+        self.give_up(item, chain(&unknown)).await;
     }
 
     /// Completes when a timer has to be set; never, if nothing is held.
