@@ -8,7 +8,7 @@ mod inventory;
 mod orders;
 mod orders_by_id;
 
-pub use as_of::{EventsOf, Moment, events_of, fold, order_as_of};
+pub use as_of::{EventsOf, Moment, Skipped, events_of, fold, order_as_of};
 pub use audit::{AuditConditions, AuditKey, AuditRow, Histories, HistoryOf, customer_of, is_of_history};
 pub use inventory::{StockConditions, StockKey, StockRow};
 pub use keyset::{Conditions, Ends, Slice, Sql, Table, page};

@@ -12,7 +12,7 @@ use super::{Listening, Live};
 use crate::database::Database;
 use crate::error::QueryError;
 use crate::positions::Positions;
-use crate::reads::{self, AuditRow, EventsOf};
+use crate::reads::{self, AuditRow, EventsOf, Skipped};
 
 /// Pause before what could not be read is read again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -105,15 +105,15 @@ impl Follower {
         let listening = live.listen(self.order_id, i64::try_from(known).unwrap_or(i64::MAX))?;
         let up_to = listening.after;
         let order_id = self.order_id.to_string();
-        let events = match self.followed {
-            Followed::History => EventsOf::history(order_id),
+        let (events, skipped) = match self.followed {
+            Followed::History => (EventsOf::history(order_id), Skipped::Included),
             Followed::Everything => {
                 // The order's row says which notifications are the order's, so it must know of all that the trail has.
                 positions.reach(ProjectionName::Orders, u64::try_from(up_to).unwrap_or_default(), *wait).await?;
-                EventsOf::order(database, &order_id).await?
+                (EventsOf::order(database, &order_id).await?, Skipped::LeftOut)
             }
         };
-        let rows = reads::events_of(database, &events, self.position, up_to).await?;
+        let rows = reads::events_of(database, &events, skipped, self.position, up_to).await?;
         self.read.extend(rows.into_iter().map(Arc::new));
         self.position = self.position.max(up_to);
         self.listening = Some(listening);

@@ -31,6 +31,10 @@ const OF_EACH: &str = "FROM unnest($1::text[]) AS wanted (aggregate_id) CROSS JO
                            SELECT * FROM contrail.audit
                            WHERE aggregate_id = wanted.aggregate_id AND aggregate_type IN ('order', 'payment', 'notification')";
 
+/// Holds of an event that the read model of orders has not been made to go past. What is to be what it was, or will be, goes past the same.
+const IS_NOT_SKIPPED: &str =
+    "NOT EXISTS (SELECT FROM contrail.skips AS skip WHERE skip.projection = 'orders' AND skip.position = audit.position)";
+
 /// Which events are about an order: its own, its payment's, and those of its notifications.
 #[derive(Clone, Debug)]
 pub struct EventsOf {
@@ -67,16 +71,35 @@ pub async fn order_as_of(database: &Database, order_id: &str, moment: Moment) ->
         }
     };
     let mut view = OrderView::default();
-    for event in &events_of(database, &events, 0, up_to).await? {
+    for event in &events_of(database, &events, Skipped::LeftOut, 0, up_to).await? {
         fold(&mut view, event).map_err(QueryError::internal)?;
     }
     Ok((view.version > 0).then_some((view, up_to)))
 }
 
+/// Whether those events are among the ones asked for that the read model of orders goes past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// They are: the trail has them.
+    Included,
+    /// They are not: the read model is not made of them.
+    LeftOut,
+}
+
 /// These events, after a position and up to another, by position.
-pub async fn events_of(database: &Database, events: &EventsOf, after: i64, up_to: i64) -> Result<Vec<AuditRow>, QueryError> {
+pub async fn events_of(
+    database: &Database,
+    events: &EventsOf,
+    skipped: Skipped,
+    after: i64,
+    up_to: i64,
+) -> Result<Vec<AuditRow>, QueryError> {
+    let which = match skipped {
+        Skipped::Included => "true",
+        Skipped::LeftOut => IS_NOT_SKIPPED,
+    };
     let sql = format!(
-        "SELECT event.* {OF_EACH} AND position > $2 AND position <= $3 ORDER BY position LIMIT {ORDER_EVENTS_MAX}) AS event
+        "SELECT event.* {OF_EACH} AND position > $2 AND position <= $3 AND {which} ORDER BY position LIMIT {ORDER_EVENTS_MAX}) AS event
          ORDER BY event.position LIMIT {ORDER_EVENTS_MAX}"
     );
     let (sql, ids) = (&sql, &events.aggregate_ids);

@@ -157,3 +157,22 @@ async fn an_orders_events_are_found_among_many_also_by_a_plan_made_when_there_we
     let entries = api.entries_read("audit").await;
     assert!(entries < OTHERS, "{entries} entries of indexes were read for an order of 5 events");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_read_model_goes_past_is_no_part_of_the_past_either() {
+    let mut api = start().await;
+    insert_event(&mut api.writer, 9, "order.unheard_of", &order_id(1), 4, &json!({})).await;
+    let query = "query ($id: ID!) { order(id: $id, asOfPosition: \"9\") { status } }";
+    let response = api.response(query, json!({"id": order_id(1)})).await;
+    assert_eq!(response["errors"][0]["extensions"]["code"], "INTERNAL", "{response}");
+    sqlx::query(
+        "INSERT INTO contrail.skips (projection, position, halt_reason, reason) VALUES ('orders', 9, 'unknown', 'not ours')",
+    )
+    .execute(&mut api.writer)
+    .await
+    .expect("a skip");
+    let order = as_of(&api, "asOfPosition: \"9\"").await;
+    assert_eq!((&order["status"], &order["version"]), (&json!("CONFIRMED"), &json!(3)), "{order}");
+    // The trail has it all the same.
+    assert_eq!(positions(&order), ["2", "4", "5", "6", "9"]);
+}
