@@ -7,7 +7,7 @@
 //! Fields are answered in the order in which they are asked for (section 6.3.1). async-graphql answers those first that are ready
 //! first, which shows where each field is a read of its own: at the root. [`RootKeys`] puts that right.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::parse_schema;
@@ -21,7 +21,12 @@ use async_graphql::{Name, PathSegment, Response, Value};
 #[derive(Clone, Debug)]
 pub struct FieldTypes {
     by_type: HashMap<String, HashMap<String, Type>>,
+    /// All types of the schema, those included that have no fields.
+    names: HashSet<String>,
 }
+
+/// Scalars that every schema has, whether its text says so or not (GraphQL, section 3.5).
+const BUILT_IN: [&str; 5] = ["Int", "Float", "String", "Boolean", "ID"];
 
 impl FieldTypes {
     /// Those of the schema with this text.
@@ -31,9 +36,10 @@ impl FieldTypes {
     /// If the text is no schema.
     pub fn new(sdl: &str) -> Self {
         let document = parse_schema(sdl).expect("the schema's own text is a schema");
-        let mut by_type = HashMap::new();
+        let (mut by_type, mut names) = (HashMap::new(), HashSet::from(BUILT_IN.map(str::to_owned)));
         for definition in document.definitions {
             let TypeSystemDefinition::Type(named) = definition else { continue };
+            names.insert(named.node.name.node.to_string());
             let fields = match named.node.kind {
                 TypeKind::Object(object) => object.fields,
                 TypeKind::Interface(interface) => interface.fields,
@@ -42,7 +48,17 @@ impl FieldTypes {
             let fields = fields.into_iter().map(|field| (field.node.name.node.to_string(), field.node.ty.node));
             by_type.insert(named.node.name.node.to_string(), fields.collect());
         }
-        Self { by_type }
+        Self { by_type, names }
+    }
+
+    /// What is wrong with a variable of `document` whose type the schema does not have. async-graphql says so itself of one that is no list, and
+    /// panics where a list of it has a default.
+    pub fn unknown_to(&self, document: &ExecutableDocument) -> Option<String> {
+        let variables = document.operations.iter().flat_map(|(_, operation)| &operation.node.variable_definitions);
+        variables
+            .map(|variable| &variable.node)
+            .find(|variable| !self.names.contains(named(&variable.var_type.node)))
+            .map(|variable| format!("Unknown type \"{}\" of the variable ${}", named(&variable.var_type.node), variable.name.node))
     }
 
     /// Sets to null what must be null because of the errors of `response` to a query of `document`.

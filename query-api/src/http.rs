@@ -184,7 +184,7 @@ impl Service {
             Method::GET | Method::HEAD => body::from_get(request.uri())?,
             _ => return Err(Refusal::method_not_allowed("GET, POST", "queries are sent with GET or POST")),
         };
-        let operation = Operation::parse(parameters, &self.policy)?;
+        let operation = Operation::parse(parameters, &self.policy, &self.field_types)?;
         // Who subscribes changes nothing either.
         if method != Method::POST && operation.kind == Some(OperationType::Mutation) {
             return Err(Refusal::method_not_allowed("POST", "only queries may be sent with GET"));
@@ -269,7 +269,7 @@ struct Asked {
 }
 
 impl Operation {
-    fn parse(parameters: Parameters, policy: &Policy) -> Result<Self, Refusal> {
+    fn parse(parameters: Parameters, policy: &Policy, types: &FieldTypes) -> Result<Self, Refusal> {
         let Parameters { operation: named, operation_name, mut variables } = parameters;
         let asked = Asked { text: policy.operations.text_of(named)?, operation_name };
         let mut document = document::parse(&asked.text)?;
@@ -277,19 +277,22 @@ impl Operation {
             let message = "the schema is not told here: introspection is switched off";
             return Err(Refusal::of_document(vec![error::server_error(code::INTROSPECTION_DISABLED, message)]));
         }
+        let invalid = |message: String| Refusal::of_document(vec![error::server_error(code::GRAPHQL_VALIDATION_FAILED, message)]);
+        if let Some(unknown) = types.unknown_to(&document) {
+            return Err(invalid(unknown));
+        }
         let name = asked.operation_name.as_deref();
-        if document::operation(&document, name).is_some_and(|operation| operation.ty == OperationType::Subscription) {
-            document::flatten_root(&mut document, name, SUBSCRIPTION_TYPE);
+        if let Some(operation) = document::operation(&document, name) {
+            document::provide(operation, &mut variables).map_err(invalid)?;
+            if operation.ty == OperationType::Subscription {
+                document::flatten_root(&mut document, name, SUBSCRIPTION_TYPE, &variables);
+            }
         }
         let chosen = document::operation(&document, name);
         let (kind, root_keys) = (chosen.map(|operation| operation.ty), chosen.map(|operation| RootKeys::new(&document, operation)));
         // GraphQL, section 5.2.4.1; async-graphql would mix the events of all of them.
         if kind == Some(OperationType::Subscription) && root_keys.as_ref().is_some_and(|keys| keys.count() != 1) {
-            let message = "a subscription has one root field: subscribe once for each";
-            return Err(Refusal::of_document(vec![error::server_error(code::GRAPHQL_VALIDATION_FAILED, message)]));
-        }
-        if let Some(Err(message)) = chosen.map(|operation| document::provide(operation, &mut variables)) {
-            return Err(Refusal::of_document(vec![error::server_error(code::GRAPHQL_VALIDATION_FAILED, message)]));
+            return Err(invalid("a subscription has one root field: subscribe once for each".to_owned()));
         }
         Ok(Self { asked, variables, document, kind, root_keys })
     }

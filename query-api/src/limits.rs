@@ -63,7 +63,7 @@ pub const TYPENAME_ALIASES_MAX: usize = 16;
 pub const INTROSPECTION_COST_MAX: usize = 150_000;
 /// Longest alias, in bytes: it is repeated in the answer for each row.
 pub const ALIAS_BYTES_MAX: usize = 128;
-/// Most directives on one field.
+/// Most directives on one field or fragment.
 pub const FIELD_DIRECTIVES_MAX: usize = 4;
 /// Deepest nesting of selection sets and fragments.
 pub const QUERY_RECURSION_MAX: usize = 32;
@@ -88,6 +88,9 @@ pub enum Excess {
     /// See [`ALIAS_BYTES_MAX`].
     #[error("the query has an alias of more than {ALIAS_BYTES_MAX} characters")]
     Alias,
+    /// See [`FIELD_DIRECTIVES_MAX`].
+    #[error("the query has more than {FIELD_DIRECTIVES_MAX} directives on a field or a fragment")]
+    Directives,
     /// See [`QUERY_RECURSION_MAX`].
     #[error("the query nests selections and fragments more than {QUERY_RECURSION_MAX} deep")]
     Recursion,
@@ -217,7 +220,7 @@ impl Size {
         let name = field.name.node.as_str();
         let cost = self.as_introspection.saturating_mul(listed(name)).saturating_add(1);
         Self {
-            typename_aliases: self.typename_aliases + usize::from(name == "__typename" && field.alias.is_some()),
+            typename_aliases: self.typename_aliases.saturating_add(usize::from(name == "__typename" && field.alias.is_some())),
             as_introspection: cost,
             introspection: if matches!(name, "__schema" | "__type") { cost } else { self.introspection },
             ..self.below()
@@ -243,6 +246,14 @@ impl<'a> Walk<'a> {
                 && field.node.alias.as_ref().is_some_and(|alias| alias.node.len() > ALIAS_BYTES_MAX)
             {
                 return Err(Excess::Alias);
+            }
+            let directives = match &selection.node {
+                Selection::Field(field) => &field.node.directives,
+                Selection::InlineFragment(fragment) => &fragment.node.directives,
+                Selection::FragmentSpread(spread) => &spread.node.directives,
+            };
+            if directives.len() > FIELD_DIRECTIVES_MAX {
+                return Err(Excess::Directives);
             }
             total = total.and(match &selection.node {
                 Selection::Field(field) if field.node.selection_set.node.items.is_empty() => {

@@ -267,7 +267,9 @@ impl Connection<'_> {
                 let Some(caller) = self.initialised.clone() else { return close(4401, "Unauthorized") };
                 let counted = self.service.door.count(&caller).map_err(Refusal::from);
                 let parameters = counted.and_then(|()| payload.check());
-                match parameters.and_then(|parameters| Operation::parse(parameters, &self.service.policy)) {
+                match parameters
+                    .and_then(|parameters| Operation::parse(parameters, &self.service.policy, &self.service.field_types))
+                {
                     Ok(operation) => {
                         self.start(id, operation, caller);
                         Ok(())

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use query_api::database::Database;
@@ -65,6 +67,8 @@ async fn a_query_that_does_not_fit_the_schema_has_a_code_and_a_place() {
         ("{ order(id: }", "GRAPHQL_PARSE_FAILED"),
         ("query A { __typename } query B { __typename }", "GRAPHQL_VALIDATION_FAILED"),
         ("mutation { placeOrder }", "GRAPHQL_VALIDATION_FAILED"),
+        ("query ($x: Foo = 1) { __typename }", "GRAPHQL_VALIDATION_FAILED"),
+        ("query ($x: [[Foo!]] = [1]) { __typename }", "GRAPHQL_VALIDATION_FAILED"),
         ("subscription { orderUpdated }", "GRAPHQL_VALIDATION_FAILED"),
         ("{ orders(filter: {placedAfter: \"yesterday\"}) { edges { cursor } } }", "BAD_USER_INPUT"),
     ];
@@ -95,6 +99,19 @@ async fn variables_have_their_defaults_wherever_they_stand_or_the_query_is_not_e
         assert!(response.get("data").is_none(), "{response}");
         assert_eq!(response["errors"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED", "{response}");
         assert!(response["errors"][0]["message"].as_str().is_some_and(|message| message.contains(reason)), "{response}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_default_is_of_its_own_operation() {
+    let api = Api::start().await;
+    let query = "query Orders($filter: OrderFilter = {sku: \"TEA-1\"}) { orders(filter: $filter) { edges { cursor } } }
+                 query Stock($filter: StockFilter) { ...S } fragment S on Query { stockItems(filter: $filter) { edges { cursor } } }";
+    for name in ["Orders", "Stock"] {
+        let body = json!({"query": query, "operationName": name}).to_string();
+        let request = Request::post("/graphql").header("content-type", "application/json");
+        let (_, response) = api.send(request.body(Body::from(body)).expect("a request")).await;
+        assert_eq!(response.get("errors"), None, "{name}: {response}");
     }
 }
 

@@ -177,7 +177,11 @@ async fn an_order_is_told_also_to_who_asks_for_it_by_a_fragment() {
     let spread = "subscription ($id: ID!) { ...F } fragment F on Subscription { orderUpdated(id: $id) { ...O } } \
                   fragment O on Order { status position }";
     let inline = "subscription ($id: ID!, $x: Boolean! = true) { ... on Subscription @include(if: $x) { orderUpdated(id: $id) { status position } } }";
-    for query in [spread, inline] {
+    let halves = "subscription ($id: ID!) { ...A ...B ...A } fragment A on Subscription { orderUpdated(id: $id) { status } } \
+                  fragment B on Subscription { orderUpdated(id: $id) { position } }";
+    let twice = "subscription ($id: ID!, $x: Boolean! = true) { ...F @include(if: $x) } \
+                 fragment F on Subscription { orderUpdated(id: $id) @include(if: $x) { status position } }";
+    for query in [spread, inline, halves, twice] {
         let mut events = Events::of(&api, query, json!({"id": order_id(1)})).await;
         let now = events.order().await;
         assert!(is(&now, "PLACED", "2"), "{query}: {now:?}");
