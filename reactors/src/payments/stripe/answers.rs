@@ -67,6 +67,15 @@ impl Refund {
     }
 }
 
+/// Of a charge's refunds the one with which `wanted` was given back; the newest, if they come to all that was `charged`.
+pub(super) fn given_back(refunds: Vec<Refund>, wanted: i64, charged: i64) -> Option<Refund> {
+    let mut counting: Vec<_> = refunds.into_iter().filter(Refund::counts).collect();
+    let total: i64 = counting.iter().map(|refund| refund.amount).fold(0, i64::saturating_add);
+    let exactly = counting.iter().position(|refund| refund.amount == wanted);
+    let which = exactly.or_else(|| (total >= charged && !counting.is_empty()).then_some(0))?;
+    Some(counting.swap_remove(which))
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Page<T> {
     pub(super) data: Vec<T>,

@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use self::{
     amounts::{from_stripe, to_stripe},
-    answers::{Failed, Intent, Listed, Page, Refund, send},
+    answers::{Failed, Intent, Listed, Page, Refund, given_back, send},
 };
 use super::gateway::{
     ChargeOutcome, ChargeRequest, FoundCharge, GatewayError, MadeCharge, RefundOutcome, Statement, Trouble, is_about_the_request,
@@ -176,9 +176,9 @@ impl StripeGateway {
         self.refund_under(key, payment_intent_id, amount_minor, Some(order_id)).await
     }
 
-    /// Gives back `amount_minor` of a charge that was one too many for its order, once.
+    /// Gives back `amount_minor` of a charge that was one too many for its order: what is left of it, so the same amount is given back once.
     pub async fn refund_surplus(&self, payment_intent_id: &str, amount_minor: i64) -> Result<RefundOutcome, GatewayError> {
-        let key = format!("refund-surplus-{payment_intent_id}");
+        let key = format!("refund-surplus-{payment_intent_id}-{amount_minor}");
         self.refund_under(key, payment_intent_id, amount_minor, None).await
     }
 
@@ -191,7 +191,8 @@ impl StripeGateway {
     ) -> Result<RefundOutcome, GatewayError> {
         // Only the gateway knows here which currency the charge had, and only a few need it.
         let intent: Intent = self.look_up(REFUND, self.intent_url(payment_intent_id)).await?;
-        let amount = to_stripe(amount_minor, &intent.currency)?.to_string();
+        let wanted = to_stripe(amount_minor, &intent.currency)?;
+        let amount = wanted.to_string();
         let order_id = order_id.map(|order_id| order_id.to_string());
         let mut params = vec![("payment_intent", payment_intent_id), ("amount", &amount)];
         params.extend(order_id.as_deref().map(|order_id| ("metadata[order_id]", order_id)));
@@ -211,7 +212,7 @@ impl StripeGateway {
                 }
                 Err(Failed::Answer(answer)) if answer.already_refunded() || answer.key_is_stuck() => {
                     let refunds = self.refunds_of(REFUND, payment_intent_id).await?;
-                    return match refunds.into_iter().find(Refund::counts) {
+                    return match given_back(refunds, wanted, intent.amount) {
                         Some(refund) => Ok(RefundOutcome { refund_id: refund.id }),
                         None => Err(answer.into_transient(REFUND)),
                     };

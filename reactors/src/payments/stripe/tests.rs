@@ -239,3 +239,19 @@ fn the_key_is_not_shown() {
     assert!(matches!(StripeGateway::new("mailto:a@b".parse().unwrap(), ApiKey::new("k")), Err(ClientError::Base)));
     assert!(matches!(StripeGateway::new("http://h".parse().unwrap(), ApiKey::new("k\n")), Err(ClientError::Key)));
 }
+
+#[test]
+fn a_part_that_somebody_gave_back_is_not_what_was_to_be_given_back() {
+    let refunds = |amounts: &[(i64, &str)]| -> Vec<Refund> {
+        let numbered = amounts.iter().zip(1..);
+        let refund =
+            |(&(amount, status), n): (&(i64, &str), u32)| json!({"id": format!("re_{n}"), "status": status, "amount": amount});
+        numbered.map(|refund_of| serde_json::from_value(refund(refund_of)).unwrap()).collect()
+    };
+    let found = |amounts: &[(i64, &str)]| given_back(refunds(amounts), 750, 1_000).map(|refund| refund.id);
+    assert_eq!(found(&[(250, "succeeded")]), None);
+    assert_eq!(found(&[(750, "failed"), (250, "succeeded")]), None);
+    assert_eq!(found(&[(250, "succeeded"), (750, "pending")]).as_deref(), Some("re_2"));
+    assert_eq!(found(&[(600, "succeeded"), (400, "succeeded")]).as_deref(), Some("re_1"));
+    assert_eq!(found(&[]), None);
+}
