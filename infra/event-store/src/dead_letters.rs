@@ -47,6 +47,9 @@ pub struct DeadLetter {
     /// How often it was redriven, in vain.
     #[serde(default)]
     pub redrives: u64,
+    /// When it was given up for the first time; absent in letters that were written before this was kept.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub first_died_at: Option<OffsetDateTime>,
     /// When it was given up, for the last time.
     #[serde(with = "time::serde::rfc3339")]
     pub died_at: OffsetDateTime,
@@ -237,6 +240,7 @@ mod tests {
                 error_chain: Vec::new(),
                 attempts: 1,
                 redrives: 0,
+                first_died_at: None,
                 died_at: datetime!(2026-11-21 12:00 UTC),
             };
             letter.subject("dead-letters")

@@ -65,6 +65,7 @@ fn letter(position: u64) -> DeadLetter {
         error_chain: vec!["a test".to_owned()],
         attempts: 1,
         redrives: 0,
+        first_died_at: None,
         died_at: OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap(),
     }
 }

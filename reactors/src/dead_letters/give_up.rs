@@ -36,6 +36,7 @@ pub(crate) async fn keep(
 ) -> Option<WorkItem> {
     let metadata = item.event().ok().map(|event| event.metadata);
     let of_event = |part: fn(&Metadata) -> &String| metadata.as_ref().map(|metadata| part(metadata).clone());
+    let now = clock::now();
     let letter = DeadLetter {
         reactor: reactor.to_owned(),
         position: item.position,
@@ -45,7 +46,8 @@ pub(crate) async fn keep(
         error_chain: error_chain.to_vec(),
         attempts,
         redrives: 0,
-        died_at: clock::now(),
+        first_died_at: Some(now),
+        died_at: now,
     };
     tracing::error!(
         reactor,

@@ -146,13 +146,16 @@ async fn redrive_one(store: &JetStreamEventStore, kept: &KeptLetter) -> Outcome 
             dead_again.error_chain.clone_from(&error_chain);
             dead_again.attempts += attempts;
             dead_again.redrives += 1;
+            dead_again.first_died_at = dead_again.first_died_at.or(Some(letter.died_at));
             dead_again.died_at = clock::now();
             match store.replace_dead_letter(kept, &dead_again).await {
                 Ok(()) => Outcome::of(kept, Verdict::Dead, error_chain),
                 Err(error) => not_now(format!("it was given up again, but that could not be written into its letter: {error}")),
             }
         }
-        Ok(Redriven::NotNow) => not_now("what it needs is away, or the instance is ending".to_owned()),
+        Ok(Redriven::NotNow) => {
+            not_now("what it needs is away, the instance is ending, or its time has not come (a payment deadline)".to_owned())
+        }
         Ok(Redriven::NobodyThere) => not_now(format!("no instance runs the reactor {}", letter.reactor)),
         Ok(Redriven::NoAnswer) => {
             let (reactor, patience) = (&letter.reactor, PATIENCE.as_secs());

@@ -84,6 +84,7 @@ mod tests {
             error_chain: vec!["refund an order".to_owned(), "the gateway answered 400".to_owned()],
             attempts: 1,
             redrives: 0,
+            first_died_at: None,
             died_at: datetime!(2026-11-21 12:00 UTC),
         }
     }

@@ -58,6 +58,9 @@ pub fn one_letter(kept: &KeptLetter, event: &[u8]) -> (Value, String) {
     text.add_row(["story", letter.correlation_id.as_deref().unwrap_or("?")]);
     text.add_row(["tries", &letter.attempts.to_string()]);
     text.add_row(["redrives", &letter.redrives.to_string()]);
+    if let Some(first) = letter.first_died_at.filter(|first| *first != letter.died_at) {
+        text.add_row(["first given up", &time(first)]);
+    }
     text.add_row(["given up", &time(letter.died_at)]);
     for (depth, error) in letter.error_chain.iter().enumerate() {
         text.add_row([if depth == 0 { "error" } else { "because" }, error]);

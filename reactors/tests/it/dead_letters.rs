@@ -44,6 +44,7 @@ pub(crate) fn letter(reactor: &str, position: u64) -> DeadLetter {
         error_chain: vec!["a bug of an older build".to_owned()],
         attempts: 1,
         redrives: 0,
+        first_died_at: None,
         died_at: NOW,
     }
 }
@@ -79,6 +80,8 @@ async fn a_refund_that_was_refused_is_found_and_redriven_once_its_cause_is_mende
     let (listed, _) = dead_letters(&shop, &["list", "--order", &order.to_string(), "--error", "refused with 400"]).await;
     let letter = &listed["dead_letters"][0];
     assert_eq!((&letter["attempts"], &letter["redrives"]), (&2.into(), &1.into()), "{listed}");
+    assert_eq!(letter["first_died_at"], shown["died_at"], "{listed}");
+    assert_ne!(letter["died_at"], shown["died_at"], "{listed}");
 
     gateway.refund_by_hand(&intent, order, PRICE - 250).await;
     let (redriven, exit) = dead_letters(&shop, &["redrive", "--reactor", "payments"]).await;

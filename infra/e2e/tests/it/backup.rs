@@ -170,6 +170,7 @@ fn letter() -> DeadLetter {
         error_chain: vec!["a test".to_owned()],
         attempts: 1,
         redrives: 0,
+        first_died_at: None,
         died_at: OffsetDateTime::UNIX_EPOCH,
     }
 }

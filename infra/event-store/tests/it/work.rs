@@ -270,6 +270,7 @@ fn letter(position: u64) -> DeadLetter {
         error_chain: vec!["it cannot be done".to_owned()],
         attempts: 3,
         redrives: 0,
+        first_died_at: None,
         died_at: NOW,
     }
 }
