@@ -67,6 +67,11 @@ impl Beside {
             && checkpoint.position <= target
         {
             if skips::up_to(checkpoint.position, skips).eq(skips::up_to(checkpoint.position, &skipped)) {
+                // From here on it goes past these.
+                sqlx::query(&format!("UPDATE {}.progress SET skips = $1", self.tables.schema()))
+                    .bind(as_stored(skips))
+                    .execute(connection)
+                    .await?;
                 return Ok(checkpoint);
             }
             info!(projection = %self.name, "an unfinished replay has applied what was skipped since: beginning anew");
@@ -128,10 +133,9 @@ impl Beside {
             keys.join("; ")
         );
         transaction.execute(statements.as_str()).await?;
-        let skips: Vec<_> = skips.iter().copied().map(signed).collect();
         sqlx::query(&format!("INSERT INTO {schema}.progress VALUES (0, NULL, $1, $2)"))
             .bind(built_by)
-            .bind(skips)
+            .bind(as_stored(skips))
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await
@@ -183,6 +187,10 @@ impl Beside {
         connection.execute(format!("DROP SCHEMA IF EXISTS {} CASCADE", self.tables.schema()).as_str()).await?;
         Ok(())
     }
+}
+
+fn as_stored(skips: &BTreeSet<u64>) -> Vec<i64> {
+    skips.iter().copied().map(signed).collect()
 }
 
 /// The [`fingerprint`], if there is one. It is taken once: the program may have a hundred megabytes.

@@ -272,6 +272,33 @@ async fn an_event_that_is_skipped_during_a_replay_is_not_in_what_was_replayed() 
     assert_eq!((report.events, report.position), (end, end), "begun anew");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_was_gone_on_with_knows_what_was_skipped_meanwhile() {
+    let world = World::new().await;
+    let mut teller = world.teller();
+    let replayer = world.replayer();
+    let mut reader = PgConnection::connect(world.database.url()).await.unwrap();
+    let mut reading = reader.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM contrail.orders").execute(&mut *reading).await.unwrap();
+    let mut end = 0;
+    for round in 1..=2 {
+        end = teller.tell(5).await;
+        if round == 2 {
+            let skip = "INSERT INTO contrail.skips (projection, position, halt_reason, reason) VALUES ('orders', ";
+            world.execute(&format!("{skip}{end}, 'r', 'r')")).await;
+        }
+        let replay = replayer.replay(ProjectionName::Orders, Purpose::Swap);
+        tokio::select! {
+            report = replay => panic!("the reader holds the table, and still: {report:?}"),
+            () = eventually("everything to be built", async || built_to(&world, end).await) => {}
+        }
+    }
+    reading.rollback().await.unwrap();
+    let report = replayer.replay(ProjectionName::Orders, Purpose::Swap).await.unwrap();
+    assert_eq!(report.position, end);
+    assert!(report.events < end, "begun anew: {report:?}");
+}
+
 /// Whether an unfinished replay of the orders has built so much.
 async fn built_to(world: &World, position: u64) -> Option<()> {
     (built_position(world).await? == position).then_some(())
