@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use event_store::ReadError;
 use telemetry::{exit::Exit, settings::SettingsError};
 
 use crate::read_models::chain;
@@ -68,6 +69,17 @@ impl Failure {
     /// For `map_err`: a failure while `doing` that nobody branches on.
     pub(crate) fn other<E: Into<Cause>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
         |cause| Self::Other { doing: doing.into(), cause: cause.into() }
+    }
+
+    /// For `map_err`: the log is away, or is not whole, which showed while `doing`.
+    pub(crate) fn log(doing: &'static str) -> impl FnOnce(ReadError) -> Self {
+        move |error| {
+            let said = format!("{doing}: {error}");
+            match error {
+                ReadError::Unavailable(_) => Self::Away(said),
+                ReadError::Gap { .. } => Self::Integrity(said),
+            }
+        }
     }
 
     /// For `map_err`: Postgres failed while `doing`, or is away.

@@ -53,7 +53,7 @@ async fn projections(pool: &PgPool, nats: Option<&NatsAccess>) -> Result<Vec<Pro
 async fn head(nats: &NatsAccess) -> Result<u64, Failure> {
     let store = JetStreamEventStore::connect(nats, SERVICE).await.map_err(Failure::other("connect to NATS"))?;
     store.wait_until_ready(|_| {}).await;
-    store.head().await.map_err(Failure::other("ask the log how far it is"))
+    store.head().await.map_err(Failure::log("ask the log how far it is"))
 }
 
 /// What the command prints.

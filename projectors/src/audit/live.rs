@@ -92,7 +92,7 @@ impl fmt::Display for LiveVerdict {
 pub async fn verify(store: &JetStreamEventStore, pool: &PgPool, key: Option<&VerifierKey>) -> Result<LiveVerdict, Failure> {
     let extent = Extent::of(pool).await.map_err(Failure::postgres("read the audit trail's position"))?;
     // Asked after the table, which may be moving on.
-    let last = store.last_readable().await.map_err(Failure::other("ask the log how far it is"))?;
+    let last = store.last_readable().await.map_err(Failure::log("ask the log how far it is"))?;
     // A connection of its own, since one on which a COPY was given up is of no use any more.
     let connection = pool.acquire().await.map_err(Failure::postgres(DOING))?.detach();
     let mut comparison = Comparison {
@@ -125,7 +125,7 @@ pub async fn verify(store: &JetStreamEventStore, pool: &PgPool, key: Option<&Ver
                     reader = store.read_from(found);
                     Some(end.min(found - 1))
                 }
-                Err(error) => return Err(Failure::other("read the log")(error)),
+                Err(error) => return Err(Failure::log("read the log")(error)),
             }
         };
         if messages.len() >= PAGE_MESSAGES || gap_end.is_some() {

@@ -202,7 +202,7 @@ async fn hold_against(store: &JetStreamEventStore, end: u64, head: Option<&Signe
         let messages = match reader.next_batch(READ_MESSAGES_MAX).await {
             Ok(messages) => messages,
             Err(error @ ReadError::Gap { .. }) => return Err(Failure::Integrity(error.to_string())),
-            Err(error) => return Err(Failure::other("read the log")(error)),
+            Err(error) => return Err(Failure::log("read the log")(error)),
         };
         for message in messages.iter().filter(|message| message.position <= end) {
             tree.append(leaf_hash(&message.bytes));

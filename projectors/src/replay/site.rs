@@ -86,7 +86,7 @@ impl Site {
     ) -> Result<(Beside, BTreeSet<u64>, Checkpoint, u64, u64), Failure> {
         let live = checkpoints::peek(&mut *connection, name).await.map_err(Failure::postgres("read the live checkpoint"))?;
         // Asked after the read model, which may be moving on.
-        let head = store.head().await.map_err(Failure::other("ask the log how far it is"))?;
+        let head = store.head().await.map_err(Failure::log("ask the log how far it is"))?;
         if live.position > head {
             return Err(Failure::Integrity(format!(
                 "{name} is at position {} and the log ends at {head}: this is not the log that it was built from",
