@@ -41,6 +41,9 @@ pub(super) fn missing(mut lines: Records, count: u64, size: u64) -> io::Result<F
             );
             return Ok(Finding { fault: Fault::Missing, line: Some(number), detail });
         }
+        if number > LINES_MAX {
+            continue;
+        }
         match read(line).map(|event| versions.take(&event)) {
             Some(Turn::Skips(skipped)) => drop(hole.get_or_insert((number, skipped))),
             Some(Turn::Own | Turn::Late) => {}
@@ -49,6 +52,9 @@ pub(super) fn missing(mut lines: Records, count: u64, size: u64) -> io::Result<F
     }
     let (line, why) = match hole {
         Some((line, skipped)) => (line, format!("{skipped} does not come before this one")),
+        None if count > LINES_MAX => {
+            (count + 1, format!("nothing shows a hole in the first {LINES_MAX}, and the others are not looked at"))
+        }
         None => (count + 1, "probably the last ones, since nothing shows a hole before".to_owned()),
     };
     // The trail has such lines, too; but two that were made one are none.

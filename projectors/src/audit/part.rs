@@ -107,6 +107,8 @@ fn read(line: &[u8]) -> Option<(u64, Hash, Vec<Hash>)> {
 fn diagnose(file: &Path, proofs: &Path, line: u64) -> Result<(u64, Option<Finding>), Failure> {
     // How many more lines than proofs there are of each leaf.
     let mut surplus: HashMap<Hash, i64> = HashMap::new();
+    // Whether a proof is of a leaf of which there is no line at all.
+    let mut is_without_line = false;
     let (mut lines, mut proven) = (0, 0);
     let mut records = Records::open(file).map_err(unreadable(file))?;
     while let Some(record) = records.next().map_err(unreadable(file))? {
@@ -120,7 +122,10 @@ fn diagnose(file: &Path, proofs: &Path, line: u64) -> Result<(u64, Option<Findin
         if lines <= diagnosis::LINES_MAX
             && let Some((_, leaf, _)) = read(text)
         {
-            *surplus.entry(leaf).or_default() -= 1;
+            match surplus.get_mut(&leaf) {
+                Some(surplus) => *surplus -= 1,
+                None => is_without_line = true,
+            }
         }
         proven += 1;
     }
@@ -136,7 +141,7 @@ fn diagnose(file: &Path, proofs: &Path, line: u64) -> Result<(u64, Option<Findin
         (Fault::Missing, format!("{} of {proven} lines are missing", proven - lines))
     } else if lines > proven {
         (Fault::Extra, format!("there are {} lines more than proofs", lines - proven))
-    } else if lines <= diagnosis::LINES_MAX && surplus.values().all(|surplus| *surplus == 0) {
+    } else if lines <= diagnosis::LINES_MAX && !is_without_line && surplus.values().all(|surplus| *surplus == 0) {
         (Fault::Reordered, "the lines are those of the proofs, in another order".to_owned())
     } else {
         (Fault::Altered, "this line is not the event of its proof".to_owned())
