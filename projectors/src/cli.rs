@@ -441,6 +441,9 @@ impl ConsistencyArgs {
 pub(crate) struct CheckpointArgs {
     #[command(flatten)]
     database: DatabaseArgs,
+    /// How to print it; as JSON it is an object with one field
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 impl CheckpointArgs {
@@ -453,6 +456,9 @@ impl CheckpointArgs {
 pub(crate) struct PrintKeyArgs {
     #[command(flatten)]
     key: KeyArgs,
+    /// How to print it; as JSON it is an object with one field
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 impl PrintKeyArgs {
@@ -469,6 +475,9 @@ pub(crate) struct KeygenArgs {
     /// The file to write; one that exists is never overwritten
     #[arg(long)]
     pub(crate) out: PathBuf,
+    /// How to print it; as JSON it is an object with one field
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 fn database(args: DatabaseArgs, limits: PoolSettings) -> Result<Database, SettingsError> {

@@ -150,12 +150,25 @@ async fn audit(command: AuditCommand) -> Result<Exit, Failure> {
         AuditCommand::Verify(args) => audit_verify(args).await,
         AuditCommand::Consistency(args) => audit_consistency(args).await,
         AuditCommand::Checkpoint(args) => {
+            let output = args.output;
             let database = args.check()?;
-            Ok(output::print(export::last_note(&database.pool).await?, Exit::Done))
+            Ok(print_text("checkpoint", &export::last_note(&database.pool).await?, output))
         }
-        AuditCommand::Key(args) => Ok(output::print(args.check()?.verifier_key(), Exit::Done)),
-        AuditCommand::Keygen(args) => Ok(output::print(keygen(&args)?.verifier_key(), Exit::Done)),
+        AuditCommand::Key(args) => {
+            let output = args.output;
+            Ok(print_text("vkey", &args.check()?.verifier_key(), output))
+        }
+        AuditCommand::Keygen(args) => Ok(print_text("vkey", &keygen(&args)?.verifier_key(), args.output)),
     }
+}
+
+/// A text that is the same for people and for programs.
+fn print_text(name: &str, text: &impl ToString, output: Output) -> Exit {
+    let printed = match output {
+        Output::Json => serde_json::json!({ name: text.to_string() }).to_string(),
+        Output::Table => text.to_string(),
+    };
+    output::print(printed, Exit::Done)
 }
 
 async fn audit_export(args: ExportArgs) -> Result<Exit, Failure> {
