@@ -90,6 +90,12 @@ async fn each_service_has_just_the_rights_on_nats_that_its_work_needs() {
     let projectors = Connected::as_service(&running, "projectors").await;
     projectors.is_refused("events.order.forged", "{}").await;
     projectors.is_refused("timers.payment.forged", "{}").await;
+    // It reads the log with consumers of its own, and must not touch those that hand out work.
+    for queue in ["allocator", "payments", "notifications", "webhooks", "deadlines"] {
+        projectors.is_refused(&format!("$JS.API.CONSUMER.DELETE.EVENTS.{queue}"), "").await;
+    }
+    projectors.is_refused("$JS.API.CONSUMER.MSG.NEXT.EVENTS.payments", "{}").await;
+    projectors.is_refused("$JS.ACK.EVENTS.payments.1.1.1.1.0", "").await;
     let commands = Connected::as_service(&running, "command-api").await;
     commands.is_refused("$JS.API.CONSUMER.DELETE.EVENTS.allocator", "").await;
     // Neither can it hear the answers to others.
