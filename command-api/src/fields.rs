@@ -144,14 +144,17 @@ impl Fields<'_> {
     }
 
     fn refuse_unknown(&mut self) {
-        for name in self.object.keys().filter(|name| !self.known.contains(&name.as_str())) {
-            // The client chose the name, and may have chosen a very long one.
-            let pointer = self.pointer_to(&echo(name));
-            let detail = match self.known.as_slice() {
-                [] => "is not a known field; there are none here".to_owned(),
-                known => format!("is not a known field; known here: {}", known.join(", ")),
-            };
-            self.errors.push(FieldError::at(pointer, "unknown-field", detail));
+        let (pointer, known) = (self.pointer.as_str(), self.known.as_slice());
+        for name in self.object.keys().filter(|name| !known.contains(&name.as_str())) {
+            self.errors.push_with(|| {
+                // The client chose the name, and may have chosen a very long one.
+                let pointer = format!("{pointer}/{}", escape(&echo(name)));
+                let detail = match known {
+                    [] => "is not a known field; there are none here".to_owned(),
+                    known => format!("is not a known field; known here: {}", known.join(", ")),
+                };
+                FieldError::at(pointer, "unknown-field", detail)
+            });
         }
     }
 }

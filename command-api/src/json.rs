@@ -3,7 +3,7 @@
 //! RFC 8259 (section 4) leaves open what a name that is there twice means, and parsers differ: what one of them checked and
 //! another one carried out need not be the same. So nobody here chooses between the two.
 
-use std::fmt;
+use std::{fmt, iter};
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer, Map, Number, Value};
@@ -38,19 +38,18 @@ enum Place<'a> {
 
 impl Place<'_> {
     fn pointer(&self) -> String {
-        let mut tokens = Vec::new();
-        let mut place = self;
-        loop {
-            let (outer, token) = match place {
-                Place::Root => break,
-                Place::Field(outer, name) => (outer, escape(&echo(name))),
-                Place::Item(outer, index) => (outer, index.to_string()),
-            };
-            tokens.push(token);
-            place = outer;
-        }
-        let tokens = tokens.iter().rev().take(PLACE_DEPTH_MAX);
-        tokens.flat_map(|token| ["/", token.as_str()]).collect()
+        let places: Vec<_> = iter::successors(Some(self), |place| match place {
+            Place::Root => None,
+            Place::Field(outer, _) | Place::Item(outer, _) => Some(outer),
+        })
+        .collect();
+        let within_root = places.into_iter().rev().skip(1);
+        let tokens = within_root.take(PLACE_DEPTH_MAX).map(|place| match place {
+            Place::Root => String::new(),
+            Place::Field(_, name) => escape(&echo(name)),
+            Place::Item(_, index) => index.to_string(),
+        });
+        tokens.flat_map(|token| ["/".to_owned(), token]).collect()
     }
 }
 
@@ -120,7 +119,7 @@ impl<'de> Visitor<'de> for ValueReader<'_> {
             let place = Place::Field(self.place, &name);
             let value = map.next_value_seed(ValueReader { place: &place, errors: &mut *self.errors })?;
             if fields.contains_key(&name) {
-                self.errors.push(FieldError::at(place.pointer(), "repeated-field", "is there more than once"));
+                self.errors.push_with(|| FieldError::at(place.pointer(), "repeated-field", "is there more than once"));
             }
             fields.insert(name, value);
         }
@@ -160,6 +159,21 @@ mod tests {
         let (_, places) = read_all(&deep).unwrap();
         assert_eq!(places.len(), 1);
         assert!(places[0].len() < FIELD_ERRORS_BYTES_MAX / 8);
+    }
+
+    #[test]
+    fn a_mistake_that_is_not_listed_costs_nothing() {
+        let mut errors = FieldErrors::default();
+        let mut made = 0;
+        for _ in 0..50_000 {
+            errors.push_with(|| {
+                made += 1;
+                FieldError::at("/a", "repeated-field", "is there more than once")
+            });
+        }
+        let problem = errors.finish(Code::InvalidFields, Some(())).unwrap_err();
+        assert!(made <= problem.errors.len() + 1, "{made} were made and {} are listed", problem.errors.len());
+        assert!(problem.detail.contains("50000 mistakes"), "{}", problem.detail);
     }
 
     #[test]

@@ -315,12 +315,18 @@ pub struct FieldErrors {
 impl FieldErrors {
     /// Adds one.
     pub fn push(&mut self, error: FieldError) {
+        self.push_with(|| error);
+    }
+
+    /// Adds one, which is made only if it is listed: there may be as many as the body has bytes.
+    pub(crate) fn push_with(&mut self, error: impl FnOnce() -> FieldError) {
         self.count += 1;
         // Once one did not fit, none is listed any more: those that are listed are the first ones.
         let is_listing = self.listed.len() == self.count - 1 && self.listed.len() < FIELD_ERRORS_MAX;
         if !is_listing {
             return;
         }
+        let error = error();
         let length = error.length();
         if self.listed_bytes + length <= FIELD_ERRORS_BYTES_MAX {
             self.listed_bytes += length;
