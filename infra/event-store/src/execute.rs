@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use domain::SnapshotState;
 
-use crate::{AppendError, EventContext, Expected, JetStreamEventStore, LoadError, Loaded, Transaction, load::STALE_PAUSE, wire};
+use crate::{
+    AppendError, EventContext, Expected, JetStreamEventStore, LoadError, Loaded, ReadError, Transaction, load::STALE_PAUSE, wire,
+};
 
 /// How often a decision is taken again because the aggregate moved meanwhile.
 const ATTEMPTS_MAX: u32 = 12;
@@ -95,6 +97,8 @@ impl JetStreamEventStore {
     {
         let subject = wire::subject(A::TYPE, id);
         let mut pause = RETRY_PAUSE;
+        // Where the leader said that the aggregate ends, when less was loaded; and whether that was so at the last attempt.
+        let (mut leaders_end, mut was_behind) = (None, false);
         for _ in 0..ATTEMPTS_MAX {
             let (loaded, is_assumed) = match assumed.take() {
                 Some(assumed) => (assumed, true),
@@ -106,9 +110,17 @@ impl JetStreamEventStore {
                 // What is not appended, the log cannot refuse: it has to be asked.
                 _ if is_assumed => continue,
                 without_events => {
-                    if self.connection.may_be_stale() && !self.is_current(&subject, &loaded).await? {
-                        tokio::time::sleep(STALE_PAUSE).await;
-                        continue;
+                    // A state that has all that the leader had since this was asked for is no older than the question.
+                    let is_recent = leaders_end.is_some_and(|end| loaded.position >= end);
+                    if self.connection.may_be_stale() && !is_recent {
+                        let end = self.connection.end_at_leader(&subject).await.map_err(LoadError::from)?;
+                        if loaded.position != end {
+                            // What is ahead of the leader is none of its log.
+                            leaders_end = (loaded.position < end).then_some(end);
+                            was_behind = true;
+                            tokio::time::sleep(STALE_PAUSE).await;
+                            continue;
+                        }
                     }
                     without_events.map_err(ExecuteError::Rejected)?;
                     let Loaded { aggregate, version, position } = loaded;
@@ -126,17 +138,19 @@ impl JetStreamEventStore {
                     return Ok(Executed { aggregate, version, position, appended: events.len() });
                 }
                 Err(AppendError::Conflict { .. }) => {
+                    was_behind = false;
                     tokio::time::sleep(jittered(pause)).await;
                     pause = RETRY_PAUSE_MAX.min(pause * 2);
                 }
                 Err(error) => return Err(ExecuteError::Append(error)),
             }
         }
+        if was_behind {
+            // It may have been done before, which those who answer do not know yet.
+            let reason = format!("those who answer are behind the leader at {subject}");
+            return Err(LoadError::from(ReadError::Unavailable(reason)).into());
+        }
         Err(ExecuteError::Conflict)
-    }
-
-    async fn is_current<A>(&self, subject: &str, loaded: &Loaded<A>) -> Result<bool, LoadError> {
-        Ok(self.connection.is_current(subject, loaded.expected()).await?)
     }
 }
 

@@ -25,6 +25,8 @@ use crate::{
 const FIRST_PAGE_MESSAGES_MAX: usize = 32;
 /// Messages asked for in each further one.
 const PAGE_MESSAGES_MAX: usize = 1_000;
+/// Pages after which what is folded so far is kept in the cache, should the rest not be read.
+const PAGES_REMEMBERED: u64 = 8;
 /// Messages asked for in each step of the search for one event.
 const PROBE_MESSAGES_MAX: usize = 128;
 /// Steps of that search; each second one halves what is left.
@@ -283,7 +285,7 @@ impl JetStreamEventStore {
         let began = Instant::now();
         loop {
             self.fold_onto(id, loaded, u64::MAX).await?;
-            if !self.connection.may_be_stale() || self.connection.is_current(&subject, loaded.expected()).await? {
+            if !self.connection.may_be_stale() || self.connection.end_at_leader(&subject).await? == loaded.position {
                 self.cache.count(was_cached || before > 0, loaded.version);
                 self.remember(id, loaded);
                 return Ok(loaded.version > before);
@@ -314,16 +316,21 @@ impl JetStreamEventStore {
         {
             (from, *loaded, page) = (restored.position + 1, restored, behind);
         }
-        loop {
+        for pages in 1_u64.. {
             match fold(loaded, &page, version_max) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(misfit) => return Err(self.locate(&subject, from, misfit).await?),
             }
             let Some(next) = page.next_position() else { return Ok(()) };
+            // Whoever asked may not wait until the end of it, and the next one who asks goes on from here.
+            if version_max == u64::MAX && pages.is_multiple_of(PAGES_REMEMBERED) {
+                self.cache.remember(id, loaded);
+            }
             from = next;
             page = self.page(&subject, from, PAGE_MESSAGES_MAX, positions).await?;
         }
+        Ok(())
     }
 
     /// Brings `loaded` up to date if at most one event is new, and returns whether that was all. Asking for the last message of

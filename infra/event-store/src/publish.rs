@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::{
-    Expected, ReadError,
+    ReadError,
     connection::{Connection, REQUEST_TIMEOUT},
     page,
     transaction::{PreparedEvent, new_id},
@@ -155,14 +155,14 @@ impl Connection {
         asked.boxed()
     }
 
-    /// Whether `expected` is where the aggregate ends by the leader's own account. Boxed, as [`look`](Self::look) is.
-    pub(crate) fn is_current<'a>(&'a self, subject: &'a str, expected: Expected) -> BoxFuture<'a, Result<bool, ReadError>> {
+    /// Where the aggregate ends by the leader's own account; 0 if it has no event. Boxed, as [`look`](Self::look) is.
+    pub(crate) fn end_at_leader<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<u64, ReadError>> {
         let asked = async move {
             let stream = self.stream().await?;
             let asked = self.in_time(stream.get_last_raw_message_by_subject(subject)).await;
             match asked.ok_or_else(no_answer)? {
-                Ok(message) => Ok(message.sequence == expected.position),
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(expected.position == 0),
+                Ok(message) => Ok(message.sequence),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
                 Err(error) => Err(ReadError::Unavailable(error.to_string())),
             }
         };

@@ -241,11 +241,11 @@ impl JetStreamEventStore {
             return;
         }
         let subject = wire::subject(A::TYPE, id);
+        // When others are being taken, this one waits for its next event.
+        let Ok(permit) = Arc::clone(&self.snapshots.permits).try_acquire_owned() else { return };
         if !self.snapshots.is_due(&subject, loaded.version, loaded.aggregate.approximate_bytes()) {
             return;
         }
-        // When others are being taken, this one waits for the events that make it due again.
-        let Ok(permit) = Arc::clone(&self.snapshots.permits).try_acquire_owned() else { return };
         let (store, id, loaded) = (self.clone(), id.to_owned(), loaded.clone());
         tokio::spawn(async move {
             let taken = tokio::time::timeout(TAKE_DEADLINE, store.take_snapshot(&id, &subject, loaded)).await;

@@ -349,3 +349,17 @@ async fn a_load_is_the_fold_of_all_events() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_was_read_of_a_long_aggregate_is_not_read_again_by_whoever_asks_next() {
+    let (server, writer) = log().await;
+    append(&writer, &Loaded::default(), &vec![received(1); 9_000]).await;
+    let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    context.publish("events.stock.TEA", "not an event".into()).await.unwrap().await.unwrap();
+    let store = fresh(&server).await;
+    assert!(store.load::<Stock>("TEA").await.is_err());
+    // The first page has 32, and every 500 another SKU has one.
+    let known = store.recall::<Stock>("TEA").expect("what was read before it went wrong");
+    assert_eq!((known.version, known.position), (7_032, 7_046));
+    assert_eq!(known.aggregate.on_hand, 7_032);
+}
