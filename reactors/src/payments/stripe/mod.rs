@@ -212,7 +212,9 @@ impl StripeGateway {
                 }
                 Err(Failed::Answer(answer)) if answer.already_refunded() || answer.key_is_stuck() => {
                     let refunds = self.refunds_of(REFUND, payment_intent_id).await?;
-                    return match given_back(refunds, wanted, intent.amount) {
+                    // The gateway says now that there is nothing left; of more refunds than it lists at once we could not tell.
+                    let charged = if answer.already_refunded() && !answer.replayed { 0 } else { intent.amount };
+                    return match given_back(refunds, wanted, charged) {
                         Some(refund) => Ok(RefundOutcome { refund_id: refund.id }),
                         None => Err(answer.into_transient(REFUND)),
                     };

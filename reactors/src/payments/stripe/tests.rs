@@ -240,6 +240,36 @@ fn the_key_is_not_shown() {
     assert!(matches!(StripeGateway::new("http://h".parse().unwrap(), ApiKey::new("k\n")), Err(ClientError::Key)));
 }
 
+/// What becomes of a refund of 1,250 when the gateway says that the charge is refunded, now or `replayed`, and lists one of 5.
+async fn refunded_by_hand(replayed: bool) -> Result<RefundOutcome, GatewayError> {
+    let router = Router::new().fallback(move |request: Request| async move {
+        if request.headers().contains_key("idempotency-key") {
+            let mut answer = Response::builder().status(400);
+            if replayed {
+                answer = answer.header("idempotent-replayed", "true");
+            }
+            return answer.body(Body::from(error("invalid_request_error", "charge_already_refunded").to_string())).unwrap();
+        }
+        let answer = match request.uri().path() {
+            "/v1/refunds" => json!({"data": [{"id": "re_1", "status": "succeeded", "amount": 5}], "has_more": true}),
+            _ => json!({"id": "pi_1", "status": "succeeded", "amount": 1250, "currency": "eur"}),
+        };
+        Response::new(Body::from(answer.to_string()))
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    gateway(&base).refund(Uuid::from_u128(7), "pi_1", 1250).await
+}
+
+#[tokio::test]
+async fn what_was_given_back_in_more_parts_than_are_listed_is_given_back() {
+    assert_eq!(refunded_by_hand(false).await.unwrap().refund_id, "re_1");
+    // It was so once. Since then a refund may have failed.
+    let failed = refunded_by_hand(true).await.unwrap_err();
+    assert!(matches!(failed, GatewayError::Transient { .. }), "{failed:?}");
+}
+
 #[test]
 fn a_part_that_somebody_gave_back_is_not_what_was_to_be_given_back() {
     let refunds = |amounts: &[(i64, &str)]| -> Vec<Refund> {
