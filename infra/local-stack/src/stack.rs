@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::Signal;
+use serde::Deserialize;
 
 pub use folder::{ensure_not_running, remove_data};
 pub use info::{StackInfo, read_info};
@@ -83,6 +84,8 @@ pub struct StackOptions {
     pub database_url: Option<String>,
     /// Settings of services that are other than usual: of which service, the name, the value.
     pub settings: Vec<(&'static str, &'static str, String)>,
+    /// Whether it may start although projections are halted, and will be until somebody sees to that; see [`Stack::halted`].
+    pub may_be_halted: bool,
 }
 
 impl StackOptions {
@@ -98,6 +101,7 @@ impl StackOptions {
             nats_files: None,
             database_url: None,
             settings: Vec::new(),
+            may_be_halted: false,
         }
     }
 }
@@ -121,6 +125,8 @@ pub struct Stack {
     passwords: Passwords,
     /// Whether it was ready once: from then on there is a `stack.json`.
     is_announced: bool,
+    /// Which projections were halted at its start, and why.
+    halted: Vec<String>,
     // Field order: services are gone before the servers that they use.
     services: Vec<Process>,
     nats: Vec<NatsServer>,
@@ -151,6 +157,7 @@ impl Stack {
             ports,
             passwords,
             is_announced: false,
+            halted: Vec::new(),
             services: Vec::new(),
             nats,
             postgres,
@@ -195,7 +202,11 @@ impl Stack {
         }
         for name in SERVICES {
             progress(&format!("waiting for {name}"));
-            self.wait_until_ready(name)?;
+            let port = self.ports.of(name)?;
+            let may_be_halted = self.options.may_be_halted;
+            let halted =
+                until_ready_or(self.service(name)?, port, |answer| if may_be_halted { halts(answer) } else { Vec::new() })?;
+            self.halted.extend(halted);
         }
         self.is_announced = true;
         self.record()
@@ -218,6 +229,11 @@ impl Stack {
     /// Where everything is.
     pub fn info(&self) -> &StackInfo {
         &self.info
+    }
+
+    /// Which projections were halted when it started, each with the reason: see [`StackOptions::may_be_halted`].
+    pub fn halted(&self) -> &[String] {
+        &self.halted
     }
 
     /// The folder that the stack lives in.
@@ -551,23 +567,47 @@ fn server(name: &str) -> Option<Server> {
 
 /// Waits until `/ready` on `port` says 200.
 fn until_ready(service: &mut Process, port: u16) -> anyhow::Result<()> {
+    until_ready_or(service, port, |_| Vec::new()).map(drop)
+}
+
+/// Waits until `/ready` on `port` says 200, or something that is `lasting`, which is returned.
+fn until_ready_or(service: &mut Process, port: u16, lasting: impl Fn(&str) -> Vec<String>) -> anyhow::Result<Vec<String>> {
     let mut last_answer = "no answer".to_owned();
     let ready = probe::poll(READY_DEADLINE, || {
         service.ensure_running()?;
-        if let Ok((status, body)) = probe::http_get(port, "/ready") {
-            last_answer = format!("{status} {body}");
-            return Ok((status == 200).then_some(()));
+        let Ok((status, body)) = probe::http_get(port, "/ready") else { return Ok::<_, anyhow::Error>(None) };
+        if status == 200 {
+            return Ok(Some(Vec::new()));
         }
-        Ok::<_, anyhow::Error>(None)
+        last_answer = format!("{status} {body}");
+        Ok(Some(lasting(&body)).filter(|lasting| !lasting.is_empty()))
     })?;
-    ensure!(
-        ready.is_some(),
-        "{} was not ready within {} s; its last answer: {last_answer}; the end of its log:\n{}",
-        service.name(),
-        READY_DEADLINE.as_secs(),
-        service.log_tail()
-    );
-    Ok(())
+    ready.with_context(|| {
+        format!(
+            "{} was not ready within {} s; its last answer: {last_answer}; the end of its log:\n{}",
+            service.name(),
+            READY_DEADLINE.as_secs(),
+            service.log_tail()
+        )
+    })
+}
+
+/// The halts that `/ready` tells of, if nothing else keeps the service from being ready.
+fn halts(answer: &str) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        components: BTreeMap<String, Component>,
+    }
+    #[derive(Deserialize)]
+    struct Component {
+        ready: bool,
+        detail: String,
+    }
+    let Ok(answer) = serde_json::from_str::<Answer>(answer) else { return Vec::new() };
+    let unready = answer.components.into_iter().filter(|(_, component)| !component.ready);
+    let halt =
+        |(name, Component { detail, .. }): (_, Component)| detail.starts_with("halted: ").then(|| format!("{name} is {detail}"));
+    unready.map(halt).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// Waits for a service that was told to stop.

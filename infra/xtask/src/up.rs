@@ -29,6 +29,8 @@ pub(crate) fn run(arguments: arguments::Up) -> anyhow::Result<()> {
         lifetime: if arguments.detach { Lifetime::Detached } else { Lifetime::Tied },
         nats_url: arguments.nats_url.filter(|url| !url.is_empty()),
         database_url: arguments.database_url.filter(|url| !url.is_empty()),
+        // Whoever is to mend that needs the system for it.
+        may_be_halted: true,
         ..StackOptions::new(&directory)
     };
     // Often these are left over in a shell from a look at an earlier stack.
@@ -45,7 +47,17 @@ pub(crate) fn run(arguments: arguments::Up) -> anyhow::Result<()> {
         println!("GraphiQL as an auditor: {}/#token={token}", stack.info().query_api);
     }
     println!("Details: {}   Logs: {}", shown(&stack, "stack.json"), shown(&stack, "logs"));
-    eprintln!("ready after {:.1} s", started.elapsed().as_secs_f64());
+    let halted = stack.halted();
+    for halt in halted {
+        eprintln!("{halt}");
+    }
+    if halted.is_empty() {
+        eprintln!("ready after {:.1} s", started.elapsed().as_secs_f64());
+    } else {
+        eprintln!(
+            "all else is ready; a halted projection goes on with a build that can apply the event, or after `projectors skip`"
+        );
+    }
     if arguments.detach {
         println!("`cargo xtask down` stops it.");
         stack.leave_running();

@@ -116,3 +116,17 @@ fn projectors(running: &Running, arguments: &[&str]) -> (i32, Value) {
     let output = block_in_place(|| command.args(arguments).output()).unwrap();
     (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap_or_default())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_whose_projection_is_halted_can_be_started_to_mend_that() {
+    let mut running = Running::start();
+    let log = jetstream::new(event_store::options(&running.info().nats).connect(&running.info().nats).await.unwrap());
+    let poisoned = log.publish("events.order.poison", POISON.into()).await.unwrap().await.unwrap().sequence;
+    drop(log);
+    running.restart_as(|options| options.may_be_halted = true, |_| ());
+    let [halt] = running.stack().halted() else { panic!("{:?}", running.stack().halted()) };
+    assert!(halt.starts_with(&format!("orders is halted: event {poisoned} ")), "{halt}");
+    assert_eq!(projectors(&running, &["skip", "orders", "--reason", "a test"]).0, 0);
+    eventually("the projectors are ready", DEADLINE, async || Ok((ready(&running).await.0 == 200).then_some(()))).await.unwrap();
+    running.finish();
+}

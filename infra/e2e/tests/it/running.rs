@@ -103,11 +103,17 @@ impl Running {
         let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.unwrap();
         admin.execute(format!("DROP DATABASE {name} WITH (FORCE)").as_str()).await.unwrap();
         admin.close().await.unwrap();
+        self.restart_as(|_| (), |directory| fs::remove_dir_all(directory.join("nats")).unwrap());
+    }
+
+    /// Stops everything, does `between` with the folder, and starts everything again, after `change` has changed what it is started with.
+    pub(crate) fn restart_as(&mut self, change: impl FnOnce(&mut StackOptions), between: impl FnOnce(&Path)) {
         let stack = self.stack.take().expect("it is there until the end");
         let directory = stack.directory().to_owned();
         block_in_place(|| stack.shut_down()).unwrap_or_else(|error| panic!("the stack does not stop cleanly: {error:#}"));
-        fs::remove_dir_all(directory.join("nats")).unwrap();
-        let options = StackOptions { durability: Durability::PageCache, ..StackOptions::new(directory) };
+        between(&directory);
+        let mut options = StackOptions { durability: Durability::PageCache, ..StackOptions::new(directory) };
+        change(&mut options);
         let stack = block_in_place(|| Stack::start(options, |_| {})).unwrap_or_else(|error| panic!("no stack: {error:#}"));
         self.shop = Shop::new(stack.info()).unwrap();
         self.stack = Some(stack);
