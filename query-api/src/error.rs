@@ -80,9 +80,9 @@ impl QueryError {
         Self::Internal(Arc::from(source.into()))
     }
 
-    /// Whether it may work in a moment.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::StaleRead(_) | Self::Unavailable(_) | Self::Busy(_) | Self::Deadline(_))
+    /// Whether it is the read models that cannot give an answer now, and may in a moment.
+    pub fn is_for_now(&self) -> bool {
+        matches!(self, Self::StaleRead(_) | Self::Unavailable(_) | Self::Deadline(_))
     }
 
     fn code(&self) -> &'static str {

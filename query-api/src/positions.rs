@@ -29,27 +29,34 @@ pub struct StaleRead {
 /// The position of each read model. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct Positions {
-    // In the order of ProjectionName::ALL.
-    watched: Arc<[watch::Sender<u64>; ProjectionName::ALL.len()]>,
+    // In the order of ProjectionName::ALL; `None` until anything was heard of it.
+    watched: Arc<[watch::Sender<Option<u64>>; ProjectionName::ALL.len()]>,
 }
 
 impl Default for Positions {
     fn default() -> Self {
-        Self { watched: Arc::new(ProjectionName::ALL.map(|_| watch::Sender::new(0))) }
+        Self { watched: Arc::new(ProjectionName::ALL.map(|_| watch::Sender::new(None))) }
     }
 }
 
 impl Positions {
     /// The position as it was last heard of; 0 before anything was.
     pub fn current(&self, projection: ProjectionName) -> u64 {
-        *self.of(projection).borrow()
+        self.of(projection).borrow().unwrap_or_default()
+    }
+
+    /// The position, once anything was heard of it.
+    pub async fn known(&self, projection: ProjectionName) -> u64 {
+        let mut watched = self.of(projection).subscribe();
+        // The sender lives as long as self.
+        watched.wait_for(Option::is_some).await.ok().and_then(|known| *known).unwrap_or_default()
     }
 
     /// Completes when the read model has `min_position`, so that a statement that begins afterwards sees everything up to there;
     /// or fails after `wait`. Costs no SQL however many wait.
     pub async fn reach(&self, projection: ProjectionName, min_position: u64, wait: Duration) -> Result<(), StaleRead> {
         let mut position = self.of(projection).subscribe();
-        let reached = position.wait_for(|position| *position >= min_position);
+        let reached = position.wait_for(|position| position.unwrap_or_default() >= min_position);
         match tokio::time::timeout(wait, reached).await {
             Ok(Ok(_)) => Ok(()),
             // The sender lives as long as self, so an error can only be the timeout.
@@ -59,28 +66,32 @@ impl Positions {
 
     /// Completes with the position once it is beyond `position`, at which the caller is.
     pub async fn beyond(&self, projection: ProjectionName, position: i64) -> i64 {
-        let is_beyond = |now: u64| i64::try_from(now).unwrap_or(i64::MAX) > position;
+        let bigint = |now: Option<u64>| i64::try_from(now.unwrap_or_default()).unwrap_or(i64::MAX);
         let mut watched = self.of(projection).subscribe();
         // The sender lives as long as self.
-        let now = watched.wait_for(|now| is_beyond(*now)).await.map_or(0, |now| *now);
-        i64::try_from(now).unwrap_or(i64::MAX)
+        let now = watched.wait_for(|now| bigint(*now) > position).await.map_or(None, |now| *now);
+        bigint(now)
     }
 
     /// What the table itself says: replaces what was known, even by less, for instance after a restore.
     pub fn set(&self, projection: ProjectionName, position: u64) {
-        self.of(projection).send_if_modified(|known| std::mem::replace(known, position) != position);
+        self.of(projection).send_if_modified(|known| known.replace(position) != Some(position));
     }
 
-    /// What a notification says. Notifications may be older than what is known already, so they only ever raise it.
-    pub fn raise(&self, projection: ProjectionName, position: u64) {
+    /// What a notification says. Notifications may be older than what is known already, so they only ever raise it. `false` if this one says less:
+    /// it is such a one, or the read model was replaced by an older one.
+    pub fn raise(&self, projection: ProjectionName, position: u64) -> bool {
+        let mut says_less = false;
         self.of(projection).send_if_modified(|known| {
-            let is_news = position > *known;
-            *known = position.max(*known);
+            let is_news = *known < Some(position);
+            says_less = *known > Some(position);
+            *known = Some(position).max(*known);
             is_news
         });
+        !says_less
     }
 
-    fn of(&self, projection: ProjectionName) -> &watch::Sender<u64> {
+    fn of(&self, projection: ProjectionName) -> &watch::Sender<Option<u64>> {
         &self.watched[projection as usize]
     }
 }
@@ -109,10 +120,20 @@ mod tests {
     #[tokio::test]
     async fn a_position_that_is_not_reached_says_where_the_projection_is() {
         let positions = Positions::default();
-        positions.raise(ProjectionName::Inventory, 4);
-        positions.raise(ProjectionName::Inventory, 3);
+        assert!(positions.raise(ProjectionName::Inventory, 4));
+        assert!(positions.raise(ProjectionName::Inventory, 4));
+        assert!(!positions.raise(ProjectionName::Inventory, 3));
         let stale = positions.reach(ProjectionName::Inventory, 5, Duration::from_millis(1)).await.expect_err("not reached");
         assert_eq!(stale.to_string(), "the projection inventory is at position 4 and did not reach 5 within 1 ms");
+    }
+
+    #[tokio::test]
+    async fn what_nothing_was_heard_of_is_not_taken_for_the_beginning() {
+        let positions = Positions::default();
+        let known = tokio::time::timeout(Duration::from_millis(1), positions.known(ProjectionName::Audit)).await;
+        assert!(known.is_err(), "{known:?}");
+        positions.set(ProjectionName::Audit, 0);
+        assert_eq!(positions.known(ProjectionName::Audit).await, 0);
     }
 
     #[tokio::test]

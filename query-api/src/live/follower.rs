@@ -16,6 +16,8 @@ use crate::reads::{self, AuditRow, EventsOf, Skipped};
 
 /// Pause before what could not be read is read again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Pause before what is about to be handed out is looked for again.
+const SOON: Duration = Duration::from_millis(20);
 
 /// What an order is followed on.
 #[derive(Clone, Debug)]
@@ -89,7 +91,7 @@ impl Follower {
     /// Tries to catch up. `false`, after a pause, if the read models cannot be reached now.
     async fn caught_up(&mut self) -> Result<bool, QueryError> {
         match self.catch_up().await {
-            Err(error) if error.may_pass() => {
+            Err(error) if error.is_for_now() => {
                 tracing::debug!("a subscription waits: {error}");
                 sleep(RETRY_PAUSE).await;
                 Ok(false)
@@ -101,22 +103,38 @@ impl Follower {
     /// Listens, and reads what came before.
     async fn catch_up(&mut self) -> Result<(), QueryError> {
         let Ground { database, positions, live, wait } = &self.ground;
-        let known = positions.current(ProjectionName::Audit);
-        let listening = live.listen(self.order_id, i64::try_from(known).unwrap_or(i64::MAX))?;
-        let up_to = listening.after;
         let order_id = self.order_id.to_string();
-        let (events, skipped) = match self.followed {
-            Followed::History => (EventsOf::history(order_id), Skipped::Included),
-            Followed::Everything => {
-                // The order's row says which notifications are the order's, so it must know of all that the trail has.
-                positions.reach(ProjectionName::Orders, u64::try_from(up_to).unwrap_or_default(), *wait).await?;
-                (EventsOf::order(database, &order_id).await?, Skipped::LeftOut)
-            }
-        };
-        let rows = reads::events_of(database, &events, skipped, self.position, up_to).await?;
-        self.read.extend(rows.into_iter().map(Arc::new));
-        self.position = self.position.max(up_to);
-        self.listening = Some(listening);
-        Ok(())
+        loop {
+            let known = positions.known(ProjectionName::Audit).await;
+            let listening = live.listen(self.order_id, i64::try_from(known).unwrap_or(i64::MAX))?;
+            let up_to = listening.after;
+            // The others may have been told more than there is now: the trail is being rebuilt.
+            positions.reach(ProjectionName::Audit, position(up_to), *wait).await?;
+            let (events, skipped) = match self.followed {
+                Followed::History => (EventsOf::history(order_id.clone()), Skipped::Included),
+                Followed::Everything => {
+                    // The order's row says which notifications are the order's, so it must know of all that the trail has.
+                    positions.reach(ProjectionName::Orders, position(up_to), *wait).await?;
+                    let (events, shown) = EventsOf::order(database, &order_id).await?;
+                    if shown > position(up_to) {
+                        // Queries show more already, and nobody is to be told less after that.
+                        drop(listening);
+                        positions.reach(ProjectionName::Audit, shown, *wait).await?;
+                        sleep(SOON).await;
+                        continue;
+                    }
+                    (events, Skipped::LeftOut)
+                }
+            };
+            let rows = reads::events_of(database, &events, skipped, self.position, up_to).await?;
+            self.read.extend(rows.into_iter().map(Arc::new));
+            self.position = self.position.max(up_to);
+            self.listening = Some(listening);
+            return Ok(());
+        }
     }
+}
+
+fn position(bigint: i64) -> u64 {
+    u64::try_from(bigint).unwrap_or_default()
 }

@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const READ_DEADLINE: Duration = Duration::from_secs(2);
 /// Pause before the next attempt to listen.
 const LISTEN_RETRY: Duration = Duration::from_millis(500);
-/// Notifications that may wait to be taken in. Losing time here is harmless, since each only raises a number.
+/// Notifications that may wait to be taken in. Losing time here is harmless, since the table is read as well.
 const NOTIFICATIONS_MAX: usize = 256;
 
 #[derive(Debug)]
@@ -43,8 +43,9 @@ async fn take_in(positions: Positions, database: Database, component: Component,
     loop {
         tokio::select! {
             Some(news) = news.recv() => match news {
-                News::Moved(notice) => positions.raise(notice.name, notice.position),
-                News::Listening => read(&positions, &database, &component).await,
+                News::Moved(notice) if positions.raise(notice.name, notice.position) => {}
+                // Perhaps a read model was replaced by an older one. The table tells.
+                News::Moved(_) | News::Listening => read(&positions, &database, &component).await,
             },
             _ = tick.tick() => read(&positions, &database, &component).await,
         }

@@ -48,17 +48,18 @@ impl EventsOf {
         Self { aggregate_ids: vec![order_id] }
     }
 
-    /// Of that order. The events of notifications do not name their order where one could search for it; the read model does.
-    pub async fn order(database: &Database, order_id: &str) -> Result<Self, QueryError> {
-        let notifications = order(database, order_id).await?.map(|now| now.view.notifications).unwrap_or_default();
-        let notification_ids = notifications.into_iter().map(|notification| notification.id);
-        Ok(Self { aggregate_ids: [order_id.to_owned()].into_iter().chain(notification_ids).collect() })
+    /// Of that order, and the position of the last of them that the read model has, 0 if it has none. The events of notifications do not name
+    /// their order where one could search for it; the read model does.
+    pub async fn order(database: &Database, order_id: &str) -> Result<(Self, u64), QueryError> {
+        let now = order(database, order_id).await?.map(|now| now.view).unwrap_or_default();
+        let notification_ids = now.notifications.into_iter().map(|notification| notification.id);
+        Ok((Self { aggregate_ids: [order_id.to_owned()].into_iter().chain(notification_ids).collect() }, now.position))
     }
 }
 
 /// The order as it was at that moment, by the audit trail, and up to which position that is; `None` if it was not yet placed.
 pub async fn order_as_of(database: &Database, order_id: &str, moment: Moment) -> Result<Option<(OrderView, i64)>, QueryError> {
-    let events = EventsOf::order(database, order_id).await?;
+    let (events, _) = EventsOf::order(database, order_id).await?;
     let up_to = match moment {
         Moment::Position(position) => position,
         Moment::Time(time) => {

@@ -93,6 +93,14 @@ impl Api {
         Self { router: router_with(door, policy, sources, &metrics, capacity), metrics, positions, writer, database }
     }
 
+    /// Answers from now on by what these know.
+    pub(crate) fn serve_with(&mut self, positions: Positions, live: Live) {
+        let database = Database::open(self.database.url(), 4).expect("a Postgres URL");
+        tokio::spawn(live::follow(live.clone(), database.clone(), positions.clone()));
+        let sources = Sources { database, positions, min_position_wait: Duration::from_secs(10), live };
+        self.router = router(sources, Capacity { deadline: DEADLINE, requests_in_flight_max: 100 });
+    }
+
     /// Another connection that may write.
     pub(crate) async fn connect(&self) -> PgConnection {
         PgConnection::connect(self.database.url()).await.expect("the database is there")

@@ -4,10 +4,16 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::http::{Request, StatusCode};
+use domain::OrderId;
 use futures::StreamExt as _;
+use query_api::limits::LISTENERS_MAX;
+use query_api::live::Live;
+use query_api::positions::Positions;
 use read_store::projections::ProjectionName;
+use read_store::views::OrderView;
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::api::Api;
 use crate::rows::{advance, insert_event, insert_order, order_id, placed};
@@ -133,6 +139,10 @@ async fn an_order_that_is_not_placed_yet_is_waited_for() {
     let mut events = Events::of(&api, UPDATED, json!({"id": order_id(1)})).await;
     let mut own =
         Events::of(&api, "subscription ($id: ID!) { orderEvents(id: $id) { type version } }", json!({"id": order_id(1)})).await;
+    // They begin when they are first listened to.
+    for events in [&mut events, &mut own] {
+        assert!(timeout(Duration::from_millis(300), events.next()).await.is_err(), "nothing has happened yet");
+    }
     happen(&mut api, 1, [1, 2, 3], 3).await;
     reach(&mut api, 3).await;
     for (status, position) in [("PLACED", "1"), ("RESERVED", "2"), ("RESERVED", "3")] {
@@ -280,4 +290,49 @@ async fn an_order_that_is_followed_while_the_orders_are_behind_is_told_when_they
     advance(&mut api.writer, "orders", 1).await;
     let order = events.order().await;
     assert!(is(&order, "PLACED", "1"), "{order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_followed_before_anything_is_known_of_the_read_models_is_told_as_it_is_now() {
+    let mut api = Api::start().await;
+    happen(&mut api, 1, [1, 2, 3], 3).await;
+    insert_order(&mut api.writer, &OrderView { version: 2, position: 3, ..placed(1) }).await;
+    reach(&mut api, 3).await;
+    let positions = Positions::default();
+    api.serve_with(positions.clone(), Live::default());
+    let mut events = Events::of(&api, UPDATED, json!({"id": order_id(1)})).await;
+    assert!(timeout(Duration::from_millis(300), events.next()).await.is_err(), "nothing can be told yet");
+    for name in ProjectionName::ALL {
+        positions.set(name, 3);
+    }
+    let order = events.order().await;
+    assert_eq!(order.1, "3", "{order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_not_told_as_it_was_before_what_queries_show() {
+    let mut api = Api::start().await;
+    happen(&mut api, 1, [1, 2, 3], 3).await;
+    insert_order(&mut api.writer, &OrderView { version: 2, position: 3, ..placed(1) }).await;
+    advance(&mut api.writer, "orders", 3).await;
+    advance(&mut api.writer, "audit", 1).await;
+    api.positions.reach(ProjectionName::Audit, 1, PATIENCE).await.expect("the position is heard of");
+    let mut events = Events::of(&api, UPDATED, json!({"id": order_id(1)})).await;
+    assert!(timeout(Duration::from_millis(300), events.next()).await.is_err(), "the trail is behind");
+    advance(&mut api.writer, "audit", 3).await;
+    let order = events.order().await;
+    assert_eq!(order.1, "3", "{order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_subscription_too_many_is_told_so() {
+    let mut api = Api::start().await;
+    let live = Live::default();
+    let others: Vec<_> = (0..LISTENERS_MAX).map(|_| live.listen(OrderId(Uuid::from_u128(2)), 0).expect("there is room")).collect();
+    api.serve_with(api.positions.clone(), live);
+    let mut events = Events::of(&api, UPDATED, json!({"id": order_id(1)})).await;
+    let (event, data) = events.next().await.expect("an event");
+    assert!(event == "next" && data.contains("UNAVAILABLE") && data.contains("too many subscriptions"), "{event}: {data}");
+    assert_eq!(events.next().await, Some(("complete".to_owned(), String::new())));
+    drop(others);
 }
