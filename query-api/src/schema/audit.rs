@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use async_graphql::{Context, ID, InputObject, Json, Object};
 use auth::Action;
 use domain::envelope::StoredEvent;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use time::OffsetDateTime;
 
 use super::node;
@@ -87,15 +87,18 @@ impl AuditEvent {
         self.0.trace_id.as_deref()
     }
 
-    /// What happened, in the shape in which it was stored.
+    /// What happened, in the shape in which it was stored. Of a message that is no event, all its text.
     ///
     /// Not for operators.
     #[expect(clippy::unused_async, reason = "the Object macro wants every resolver to be asynchronous")]
     async fn data(&self, ctx: &Context<'_>) -> Result<Json<Box<RawValue>>, QueryError> {
         // An event is only here if it may be seen at all, so whose it is needs no second look.
         caller(ctx)?.whose(Action::ReadPayloads)?;
-        let event = StoredEvent::from_json(&self.0.bytes).map_err(QueryError::internal)?;
-        Ok(Json(event.data))
+        let data = match StoredEvent::from_json(&self.0.bytes) {
+            Ok(event) => event.data,
+            Err(_) => to_raw_value(&String::from_utf8_lossy(&self.0.bytes)).map_err(QueryError::internal)?,
+        };
+        Ok(Json(data))
     }
 
     /// Its leaf hash in the audit tree, SHA-256(0x00 ‖ stored bytes) as in RFC 6962, in lower-case hex.

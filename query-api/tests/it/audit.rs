@@ -19,3 +19,16 @@ async fn an_event_is_shown_as_it_is_stored() {
     });
     assert_eq!(api.data(query, json!({})).await, json!({"auditTrail": {"edges": [{"node": event}]}}));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_no_event_is_shown_as_its_text() {
+    let mut api = Api::start().await;
+    for position in 1..=2 {
+        insert_event(&mut api.writer, position, "order.placed", &order_id(1), position, &json!({"of": position})).await;
+    }
+    let nonsense = "UPDATE contrail.audit SET bytes = 'no \"event\" \\377'::bytea WHERE position = 1";
+    sqlx::query(nonsense).execute(&mut api.writer).await.expect("it is changed");
+    let data = api.data("{ auditTrail(first: 2) { edges { node { data } } } }", json!({})).await;
+    let shown = json!({"edges": [{"node": {"data": "no \"event\" \u{fffd}"}}, {"node": {"data": {"of": 2}}}]});
+    assert_eq!(data["auditTrail"], shown);
+}
