@@ -80,7 +80,7 @@ pub async fn prove(pool: &PgPool, old: u64, new: Option<u64>) -> Result<Consiste
         Ok(())
     };
     trail::read_leaves(pool, new, take, |position| progress.at(position)).await?;
-    let head = recorded.head(&tree)?;
+    let head = recorded.head(pool, &tree).await?;
     let old_root = old_root.expect("the tree has passed the old size");
     let hashes = proof::consistency(&tiles.with_tile(old / TILE_LEAVES, &tile), old, new);
     if !proof::extends(&old_root, old, &head.root, new, &hashes) {

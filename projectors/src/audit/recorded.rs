@@ -5,11 +5,15 @@ use sqlx::{PgConnection, PgPool, Postgres, Row, Transaction};
 
 use super::{
     checkpoint::Checkpoint,
+    export::trail,
     merkle::{Frontier, Hash},
 };
 use crate::{checkpoints, failure::Failure, read_models::signed};
 
-/// What was recorded of the trail up to a position.
+/// Leaves of one statement.
+const LEAVES_AT_ONCE: u64 = 10_000;
+
+/// What was recorded of the trail up to a position, and right after it.
 pub(super) struct Recorded {
     pub(super) size: u64,
     heads: Vec<(u64, Hash)>,
@@ -32,8 +36,14 @@ impl Recorded {
                  which `audit verify --live` tells"
             )));
         }
-        let mut heads = Vec::from_iter(recorded_head(&mut moment, size).await?);
-        if size == trail.position {
+        let before = "SELECT size, root FROM contrail.audit_checkpoints WHERE size <= $1 ORDER BY size DESC LIMIT 1";
+        let mut heads = Vec::from_iter(recorded_head(&mut moment, before, size).await?);
+        // Of what came after the last head that was signed by then, the next one tells.
+        let next = "SELECT size, root FROM contrail.audit_checkpoints WHERE size >= $1 ORDER BY size LIMIT 1";
+        let next = recorded_head(&mut moment, next, size).await?.filter(|(next, _)| *next <= trail.position);
+        let is_trail_needed = size == trail.position || next.is_none();
+        heads.extend(next);
+        if is_trail_needed {
             let tree = Frontier::from_bytes(trail.position, trail.frontier.as_deref().unwrap_or_default());
             let tree = tree.map_err(|error| Failure::Integrity(format!("the stored audit tree is broken: {error}")))?;
             heads.push((tree.size(), tree.root()));
@@ -58,9 +68,25 @@ impl Recorded {
         Ok(())
     }
 
-    /// The head of the tree, if it has every leaf.
-    pub(super) fn head(&self, tree: &Frontier) -> Result<Checkpoint, Failure> {
-        if tree.size() < self.size { Err(missing(tree.size() + 1)) } else { Ok(Checkpoint::of(tree)) }
+    /// The head of the tree, if it has every leaf, and the trail goes on from it to what was recorded next.
+    pub(super) async fn head(&self, pool: &PgPool, tree: &Frontier) -> Result<Checkpoint, Failure> {
+        if tree.size() < self.size {
+            return Err(missing(tree.size() + 1));
+        }
+        let next = self.heads.iter().map(|(size, _)| *size).max().unwrap_or_default();
+        let mut later = tree.clone();
+        while later.size() < next {
+            let after = later.size();
+            let leaves = trail::leaves(pool, after, next.min(after + LEAVES_AT_ONCE)).await?;
+            if leaves.is_empty() {
+                return Err(missing(after + 1));
+            }
+            for leaf in leaves {
+                let position = later.size() + 1;
+                self.append(&mut later, position, leaf)?;
+            }
+        }
+        Ok(Checkpoint::of(tree))
     }
 }
 
@@ -75,14 +101,10 @@ pub(super) async fn largest_signed(connection: &mut PgConnection) -> Result<u64,
     Ok(largest.unwrap_or_default().unsigned_abs())
 }
 
-/// The last head that was signed of at most `size` events.
-async fn recorded_head(connection: &mut PgConnection, size: u64) -> Result<Option<(u64, Hash)>, Failure> {
+/// The signed head that `sql` finds next to that of `size` events.
+async fn recorded_head(connection: &mut PgConnection, sql: &'static str, size: u64) -> Result<Option<(u64, Hash)>, Failure> {
     let doing = "read the signed checkpoints";
-    let row = sqlx::query("SELECT size, root FROM contrail.audit_checkpoints WHERE size <= $1 ORDER BY size DESC LIMIT 1")
-        .bind(signed(size))
-        .fetch_optional(connection)
-        .await
-        .map_err(Failure::postgres(doing))?;
+    let row = sqlx::query(sql).bind(signed(size)).fetch_optional(connection).await.map_err(Failure::postgres(doing))?;
     let Some(row) = row else { return Ok(None) };
     let size: i64 = row.try_get("size").map_err(Failure::postgres(doing))?;
     let root: &[u8] = row.try_get("root").map_err(Failure::postgres(doing))?;

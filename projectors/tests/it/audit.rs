@@ -552,6 +552,34 @@ async fn nothing_is_signed_that_is_not_what_was_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_signed_that_what_was_recorded_later_does_not_begin_with() {
+    let trail = Trail::new(3).await;
+    trail.world.execute("DELETE FROM contrail.audit_checkpoints WHERE size <= 5").await;
+    let filters = || {
+        [
+            Filter { to_position: Some(5), ..Filter::default() },
+            Filter { to_position: Some(5), from_position: Some(5), ..Filter::default() },
+        ]
+    };
+    for filter in filters() {
+        trail.export_by(&trail.world.signer, filter).await.unwrap();
+    }
+    fs::remove_file(trail.file()).unwrap();
+    // As somebody does it who forges an event and its hash.
+    let forge = "UPDATE contrail.audit SET bytes = set_byte(bytes, 100, get_byte(bytes, 100) # 1) WHERE position = 5;
+                 UPDATE contrail.audit SET leaf_hash = sha256('\\x00'::bytea || bytes) WHERE position = 5";
+    trail.world.execute(forge).await;
+    for filter in filters() {
+        let failure = trail.export_by(&trail.world.signer, filter).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Integrity, "{failure}");
+        assert!(!trail.file().exists());
+    }
+    // Of what nothing was signed the trail's own tree tells.
+    trail.world.execute("DELETE FROM contrail.audit_checkpoints").await;
+    assert_eq!(trail.export(Some(5)).await.unwrap_err().exit(), Exit::Integrity);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn any_tree_of_the_trail_is_proven_to_begin_with_any_earlier_one() {
     let trail = Trail::new(60).await;
     let hash = |text: &str| -> Hash { BASE64.decode(text).unwrap().try_into().unwrap() };

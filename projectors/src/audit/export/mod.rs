@@ -238,7 +238,7 @@ async fn copy_whole(pool: &PgPool, expected: &Recorded, sink: &mut Sink) -> Resu
         write(sink, row)
     };
     trail::read(pool, &everything, columns, expected.size, take, |position| progress.at(position)).await?;
-    expected.head(&tree)
+    expected.head(pool, &tree).await
 }
 
 /// Writes the events that `filter` wants, each with the proof that it is in the tree. Returns the tree's head, and what part they
@@ -307,7 +307,7 @@ async fn read(pool: &PgPool, filter: &Filter, expected: &Recorded) -> Result<Rea
         expected.append(&mut tree, row.position, leaf)
     };
     trail::read(pool, &Filter::default(), columns, expected.size, take, |position| progress.at(position)).await?;
-    Ok(Read { head: expected.head(&tree)?, tiles, part: Part::of(&wanted, filter.clone()) })
+    Ok(Read { head: expected.head(pool, &tree).await?, tiles, part: Part::of(&wanted, filter.clone()) })
 }
 
 /// The row's leaf, if its bytes have it and its columns are what they say.

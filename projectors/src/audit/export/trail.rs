@@ -98,7 +98,7 @@ pub(in crate::audit) async fn page(connection: &mut PgConnection, after: u64, to
 }
 
 /// The leaves after `after`, up to `to`.
-pub(super) async fn leaves(pool: &PgPool, after: u64, to: u64) -> Result<Vec<Hash>, Failure> {
+pub(in crate::audit) async fn leaves(pool: &PgPool, after: u64, to: u64) -> Result<Vec<Hash>, Failure> {
     let leaves: Vec<Vec<u8>> =
         sqlx::query_scalar("SELECT leaf_hash FROM contrail.audit WHERE position > $1 AND position <= $2 ORDER BY position")
             .bind(crate::read_models::signed(after))
