@@ -17,7 +17,8 @@ pub const WAIT_S_DEFAULT: u64 = 60;
 /// Pause between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Sets up the streams with `replicas` copies, or as many as they have, and the schema, which the role `reader` may read then, waiting up to `wait` for servers that are not there yet.
+/// Sets up the streams with `replicas` copies, or as many as they have, and the schema, which the role `reader` may read then, waiting up to `wait` for servers that are not there yet. What is
+/// to be done in Postgres takes as long as it takes.
 ///
 /// Safe to repeat, and to run twice at once.
 pub async fn migrate(
@@ -56,18 +57,16 @@ async fn set_up_streams(nats: &NatsAccess, replicas: Option<usize>, deadline: In
 }
 
 async fn migrate_schema(database: &Database, reader: Option<&str>, deadline: Instant) -> Result<(), Failure> {
-    let mut last = "Postgres does not answer".to_owned();
     loop {
-        match timeout_at(deadline, read_store::schema::migrate_for(&database.options, reader)).await {
-            Ok(Ok(())) => {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match read_store::schema::migrate_for(&database.options, reader, left).await {
+            Ok(()) => {
                 info!(version = read_store::schema::version(), "the schema is up to date");
                 return Ok(());
             }
-            Ok(Err(error)) if error.is_away() => last = chain(&error),
-            Ok(Err(error)) => return Err(Failure::other("migrate Postgres")(error)),
-            Err(_) => return Err(Failure::Away(last)),
+            Err(error) if error.is_away() => pause(deadline, &chain(&error)).await?,
+            Err(error) => return Err(Failure::other("migrate Postgres")(error)),
         }
-        pause(deadline, &last).await?;
     }
 }
 

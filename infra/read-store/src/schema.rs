@@ -1,6 +1,10 @@
 //! What the tables are called, and how they come to be.
 
+use std::io;
+use std::time::Duration;
+
 use sqlx::{Connection, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
+use tokio::time::timeout;
 
 /// The schema of everything that queries read.
 pub const SCHEMA: &str = "contrail";
@@ -17,6 +21,9 @@ pub const PROJECTIONS: &str = "contrail.projections";
 
 /// The events that projections were told to go past.
 pub const SKIPS: &str = "contrail.skips";
+
+/// How long Postgres may take to let us in.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -57,13 +64,16 @@ impl MigrateError {
 ///
 /// The list of what was applied is kept in the schema itself, so dropping the schema leaves nothing behind.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
-    migrate_for(options, None).await
+    migrate_for(options, None, CONNECT_DEADLINE).await
 }
 
-/// As [`migrate`]; and `reader`, a role that exists, may read everything and nothing else, now and of all that is created later.
-pub async fn migrate_for(options: &PgConnectOptions, reader: Option<&str>) -> Result<(), MigrateError> {
+/// As [`migrate`]; and `reader`, a role that exists, may read everything and nothing else, now and of all that is created later. Postgres is to
+/// let us in within `connect_within`. What is begun then takes as long as it takes: broken off, a migration would begin anew the next time.
+pub async fn migrate_for(options: &PgConnectOptions, reader: Option<&str>, connect_within: Duration) -> Result<(), MigrateError> {
     let options = options.clone().options([("search_path", SCHEMA), ("statement_timeout", "0")]);
-    let mut connection = PgConnection::connect_with(&options).await.map_err(MigrateError::Connect)?;
+    let connected = timeout(connect_within, PgConnection::connect_with(&options)).await;
+    let connected = connected.unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())));
+    let mut connection = connected.map_err(MigrateError::Connect)?;
     let mut migrated = migrate_on(&mut connection).await;
     if let (Ok(()), Some(reader)) = (&migrated, reader) {
         migrated = let_read(&mut connection, reader).await.map_err(MigrateError::Grant);

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use cqrs_es::persist::{ViewContext, ViewRepository};
 use domain::{order::Order, stock::Stock};
 use local_stack::testing;
@@ -29,6 +31,22 @@ async fn two_processes_can_migrate_at_the_same_time_and_again() {
 
     let pool = pool::open(database.url(), SETTINGS).unwrap();
     pool::check(&pool).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_takes_as_long_as_it_takes_once_it_has_begun() {
+    let database = testing::database();
+    let options = pool::connect_options(database.url(), SETTINGS).unwrap();
+    // As another one that is at work does.
+    let mut other = PgConnection::connect(database.url()).await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(x'636f6e747261696c'::bigint)").execute(&mut other).await.unwrap();
+    let connect_within = Duration::from_secs(2);
+    let other_ends = async {
+        tokio::time::sleep(connect_within + Duration::from_millis(500)).await;
+        other.close().await.unwrap();
+    };
+    let (migrated, ()) = tokio::join!(schema::migrate_for(&options, None, connect_within), other_ends);
+    migrated.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
