@@ -5,7 +5,12 @@ mod smtp;
 
 use std::error::Error;
 
-use lettre::message::{Mailbox, MultiPart, SinglePart};
+use domain::NotificationId;
+use lettre::{
+    Address,
+    message::{Mailbox, MultiPart, SinglePart},
+};
+use reqwest::Url;
 
 pub use self::{
     folder::MailFolder,
@@ -30,6 +35,13 @@ pub enum Postbox {
 pub struct Mailer {
     from: Mailbox,
     postbox: Postbox,
+}
+
+/// A message as it travels.
+#[derive(Debug)]
+pub(super) struct Mail {
+    id: NotificationId,
+    mail: lettre::Message,
 }
 
 /// Why a message was not sent.
@@ -97,20 +109,29 @@ impl Mailer {
         }
     }
 
-    /// Sends `message`. The same message again is the same mail, by its `Message-ID` and, but for its date, byte by byte.
-    pub(super) async fn send(&self, message: &Message) -> Result<(), MailError> {
-        let mail = self.compose(message).map_err(|error| MailError::Unaddressable(error.to_string()))?;
+    /// Sends `mail`.
+    pub(super) async fn send(&self, mail: &Mail) -> Result<(), MailError> {
         match &self.postbox {
-            Postbox::Folder(folder) => folder.put(format!("{}.eml", message.id), mail.formatted()).await,
+            Postbox::Folder(folder) => folder.put(format!("{}.eml", mail.id), mail.mail.formatted()).await,
             // Boxed, as it is large, and mail into a folder need not be.
-            Postbox::Server(server) => Box::pin(server.send(mail.envelope(), &mail.formatted())).await,
+            Postbox::Server(server) => Box::pin(server.send(mail.mail.envelope(), &mail.mail.formatted())).await,
         }
     }
 
-    fn compose(&self, message: &Message) -> Result<lettre::Message, Box<dyn Error>> {
+    /// The mail that says `message`. The same message again is the same mail, by its `Message-ID` and, but for its date, byte by byte.
+    ///
+    /// # Errors
+    ///
+    /// [`MailError::Unaddressable`].
+    pub(super) fn compose(&self, message: &Message) -> Result<Mail, MailError> {
+        let mail = self.addressed(message).map_err(|error| MailError::Unaddressable(error.to_string()))?;
+        Ok(Mail { id: message.id, mail })
+    }
+
+    fn addressed(&self, message: &Message) -> Result<lettre::Message, Box<dyn Error>> {
         // The log may hold names that the command API would refuse today, and lettre panics on a control character.
         let name = message.to_name.replace(char::is_control, " ");
-        let to = Mailbox::new(Some(name), message.to_email.parse()?);
+        let to = Mailbox::new(Some(name), address(&message.to_email)?);
         let alternatives = MultiPart::alternative()
             .boundary(message.id.to_string())
             .singlepart(SinglePart::plain(message.text.clone()))
@@ -122,5 +143,32 @@ impl Mailer {
             .subject(&message.subject)
             .multipart(alternatives)?;
         Ok(mail)
+    }
+}
+
+/// An address as every mail server takes it, as far as there is such a form: a domain beyond ASCII has one (RFC 5890).
+fn address(text: &str) -> Result<Address, Box<dyn Error>> {
+    let address: Address = text.parse()?;
+    if address.domain().is_ascii() {
+        return Ok(address);
+    }
+    let url = Url::parse(&format!("http://{}", address.domain()))?;
+    let domain = url.domain().ok_or("its domain is none")?;
+    Ok(Address::new(address.user(), domain)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_beyond_ascii_is_written_as_servers_take_it() {
+        let written = |text: &str| address(text).map(|address| address.to_string()).ok();
+        assert_eq!(written("ada@example.com").as_deref(), Some("ada@example.com"));
+        assert_eq!(written("ada@bücher.example").as_deref(), Some("ada@xn--bcher-kva.example"));
+        assert_eq!(written("müller@BÜCHER.example").as_deref(), Some("müller@xn--bcher-kva.example"));
+        // These digits are none of ASCII.
+        assert_eq!(written("ada@１.２"), None);
+        assert_eq!(written("a..b@example.com"), None);
     }
 }

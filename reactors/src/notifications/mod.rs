@@ -120,6 +120,13 @@ impl Reactor for Notifications {
         let is_fresh = news == News::Fresh;
         let order = self.order_after(cause, topic, is_fresh).await?;
         let message = message::compose(id, order_id, &order, topic).ok_or_else(|| Failure::permanent(NotPlaced))?;
+        let mail = match self.mailer.compose(&message) {
+            Ok(mail) => mail,
+            // Nobody needs to be asked about that.
+            Err(error) => {
+                return record(&self.store, &self.drain, id, cause, outcome(order_id, topic, EMAIL, Some(error.to_string()))).await;
+            }
+        };
         // The breaker may have opened while this waited for its turn.
         let turn = tokio::select! {
             biased;
@@ -140,7 +147,7 @@ impl Reactor for Notifications {
             tokio::time::sleep(DRAIN_MAX).await;
         };
         let sent = tokio::select! {
-            sent = self.mailer.send(&message) => sent,
+            sent = self.mailer.send(&mail) => sent,
             // Whoever comes next sends it again, under the same id.
             () = ending => return Err(Failure::not_tried(Draining)),
         };

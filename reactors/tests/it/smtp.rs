@@ -29,6 +29,7 @@ use crate::{
 struct MailServer {
     answers: Arc<Mutex<BTreeMap<String, String>>>,
     received: Arc<Mutex<Vec<String>>>,
+    commands: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
     url: String,
 }
@@ -73,6 +74,7 @@ impl MailServer {
         let greeting = self.told("greeting").unwrap_or_else(|| "220 mail.example".to_owned());
         writing.write_all(format!("{greeting}\r\n").as_bytes()).await?;
         while let Some(line) = lines.next_line().await? {
+            self.commands.lock().unwrap().push(line.clone());
             let answer = match self.told(&line) {
                 Some(answer) if answer == "hang up" => return Ok(()),
                 Some(answer) => answer,
@@ -168,6 +170,26 @@ async fn a_refused_recipient_or_message_is_recorded_and_the_next_customer_is_tol
     assert_eq!(server.received().len(), 1);
     assert_eq!(dashboard.breaker_changes("mail", "open"), 0, "the server is well");
     assert_eq!(shop.dead_letters().await, []);
+}
+
+#[tokio::test]
+async fn addresses_beyond_ascii_are_written_as_the_server_takes_them() {
+    let (shop, server, dashboard, mut trail) = open().await;
+    let _running = server.notifications(&dashboard);
+    confirmed(&shop, "domain", "ada@bücher.example").await;
+    confirmed(&shop, "mailbox", "müller@example.com").await;
+    trail.until("both are recorded", |trail| trail.notifications.len() == 2).await;
+    assert_eq!(reasons(&trail), ["the message cannot be addressed: the mail server takes no addresses beyond ASCII"]);
+    let said = |server: &MailServer, command: &str| server.commands.lock().unwrap().iter().any(|line| line == command);
+    assert!(said(&server, "MAIL FROM:<orders@shop.example>") && said(&server, "RCPT TO:<ada@xn--bcher-kva.example>"));
+
+    let (shop, modern, dashboard, mut trail) = open().await;
+    modern.answer("EHLO", "250-mail.example\r\n250-8BITMIME\r\n250 SMTPUTF8");
+    let _running = modern.notifications(&dashboard);
+    confirmed(&shop, "mailbox", "müller@example.com").await;
+    trail.until("it is recorded", |trail| trail.notifications.len() == 1).await;
+    assert_eq!(reasons(&trail), [""; 0]);
+    assert!(said(&modern, "MAIL FROM:<orders@shop.example> SMTPUTF8") && said(&modern, "RCPT TO:<müller@example.com>"));
 }
 
 #[tokio::test]

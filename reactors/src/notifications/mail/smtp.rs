@@ -1,4 +1,4 @@
-//! Mail by SMTP (RFC 5321), encrypted unless told otherwise (RFC 3207, RFC 8314).
+//! Mail by SMTP (RFC 5321), to addresses beyond ASCII where the server takes them (RFC 6531), encrypted unless told otherwise (RFC 3207, RFC 8314).
 //!
 //! What the server says about one recipient or one message is not what it says about us: a refused mailbox is recorded and over, while
 //! a wrong password, an unknown sender or a server that is away lets all mail wait. So the conversation is held step by step.
@@ -17,7 +17,7 @@ use lettre::{
         authentication::{Credentials, DEFAULT_MECHANISMS},
         client::{AsyncSmtpConnection, Certificate, TlsParameters},
         commands::{Data, Mail, Rcpt, Rset},
-        extension::ClientId,
+        extension::{ClientId, Extension, MailParameter},
     },
 };
 use reqwest::Url;
@@ -159,7 +159,7 @@ impl SmtpServer {
         };
         let can_be_used_again = match &outcome {
             Ok(()) => true,
-            Err(MailError::Refused { .. } | MailError::PutOff { .. }) => {
+            Err(MailError::Refused { .. } | MailError::PutOff { .. } | MailError::Unaddressable(_)) => {
                 // Forgets the recipients that it had.
                 matches!(tokio::time::timeout(ADDRESS_TIMEOUT, connection.command(Rset)).await, Ok(Ok(_)))
             }
@@ -186,7 +186,13 @@ async fn address(connection: &mut AsyncSmtpConnection, envelope: &Envelope) -> R
             _ => of_us(error),
         }
     };
-    connection.command(Mail::new(envelope.from().cloned(), Vec::new())).await.map_err(of_us)?;
+    let addresses = envelope.to().iter().chain(envelope.from());
+    let is_beyond_ascii = addresses.into_iter().any(|address| !address.to_string().is_ascii());
+    if is_beyond_ascii && !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+        return Err(MailError::Unaddressable("the mail server takes no addresses beyond ASCII".to_owned()));
+    }
+    let parameters = Vec::from_iter(is_beyond_ascii.then_some(MailParameter::SmtpUtfEight));
+    connection.command(Mail::new(envelope.from().cloned(), parameters)).await.map_err(of_us)?;
     for recipient in envelope.to() {
         connection.command(Rcpt::new(recipient.clone(), Vec::new())).await.map_err(about("recipient"))?;
     }
