@@ -63,7 +63,7 @@ pub(crate) enum GatewayCall {
 }
 
 impl GatewayCall {
-    const ALL: [Self; 3] = [Self::Charge, Self::FindCharge, Self::Refund];
+    pub(crate) const ALL: [Self; 3] = [Self::Charge, Self::FindCharge, Self::Refund];
 
     const fn label(self) -> &'static str {
         match self {

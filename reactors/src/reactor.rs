@@ -369,7 +369,7 @@ struct Shared<R> {
     /// What is known of events that were tried and are not in hand.
     handed_back: HandedBack,
     in_hand: InHand,
-    /// How many events have come to an end.
+    /// How many events have come to an end, with a call that worked where there is an outside system.
     finished: AtomicU64,
 }
 
@@ -444,6 +444,11 @@ impl<R: Reactor> Shared<R> {
         taken.into_iter().map(|(_, taken)| taken).collect()
     }
 
+    /// How many calls to the outside system have worked; `None` if there is none.
+    fn calls_worked(&self) -> Option<u64> {
+        self.reactor.breaker().map(Breaker::worked)
+    }
+
     async fn not_half_open(&self) {
         match self.reactor.breaker() {
             Some(breaker) => breaker.not_half_open().await,
@@ -484,11 +489,15 @@ impl<R: Reactor> Shared<R> {
             tries.count += 1;
             let age = clock::now() - event.metadata.time;
             let news = News::of(item.deliveries.max(tries.count), age, self.surroundings.store.uninterrupted());
+            let before = self.calls_worked();
             let outcome = self.traced(&item, &event, news).await;
             match outcome {
                 Ok(()) => {
                     metrics.count(R::NAME, "done", 1);
-                    self.finished.fetch_add(1, Ordering::Relaxed);
+                    // What came to its end without the outside system says nothing about that.
+                    if before.is_none_or(|before| self.calls_worked() > Some(before)) {
+                        self.finished.fetch_add(1, Ordering::Relaxed);
+                    }
                     return item.done().await;
                 }
                 Err(Failure::Permanent(error)) => return self.give_up(item, chain(&*error), tries.count).await,

@@ -17,8 +17,8 @@ const REMEMBERED_MAX: usize = 10_000;
 
 /// What an event may cost before it is given up: tries that failed for no reason but the event itself.
 ///
-/// A failure counts only if another event has come to its end since the event failed last: then the outside system and the log are there
-/// for others. So nothing is given up because they are away, for however long.
+/// A failure counts only if another event has come to its end since the event failed last, with a call to the outside system if the reactor has
+/// one: then that and the log are there for others. So nothing is given up because they are away, for however long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBudget {
     /// It is given up after so many failures that count at the earliest, ...

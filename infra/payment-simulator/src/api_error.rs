@@ -57,6 +57,11 @@ impl ApiError {
         .code("idempotency_key_in_use")
     }
 
+    /// 429: more requests than are taken.
+    pub(crate) fn too_many() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "invalid_request_error", "Request rate limit exceeded.").code("rate_limit")
+    }
+
     /// 500: something went wrong on our side.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", message)

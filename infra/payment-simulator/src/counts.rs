@@ -27,13 +27,15 @@ pub(crate) enum Ending {
     Refused,
     /// 409: the idempotency key was in use.
     KeyInUse,
+    /// 429: more requests in a second than are taken.
+    TooMany,
     /// 500: an injected error, or a ledger file that cannot be written.
     Failed,
     /// 503: an outage.
     Unavailable,
 }
 
-const ENDINGS: [Ending; 10] = [
+const ENDINGS: [Ending; 11] = [
     Ending::Charged,
     Ending::Declined,
     Ending::Unconfirmed,
@@ -42,6 +44,7 @@ const ENDINGS: [Ending; 10] = [
     Ending::Read,
     Ending::Refused,
     Ending::KeyInUse,
+    Ending::TooMany,
     Ending::Failed,
     Ending::Unavailable,
 ];
@@ -57,6 +60,7 @@ impl Ending {
             Self::Read => "read",
             Self::Refused => "refused",
             Self::KeyInUse => "key_in_use",
+            Self::TooMany => "too_many",
             Self::Failed => "failed",
             Self::Unavailable => "unavailable",
         }

@@ -26,7 +26,10 @@ pub struct Faults {
     pub search_lag_ms: u64,
     /// The share of charges (0 to 1) that are declined although the card is good.
     pub decline_rate: f64,
-    /// The `Retry-After` header, in seconds, of every 500 and 503.
+    /// How many requests are taken in a second; more are answered 429 before anything was done. At Stripe 25 or 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_s_max: Option<u32>,
+    /// The `Retry-After` header, in seconds, of every 429, 500 and 503.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u32>,
 }

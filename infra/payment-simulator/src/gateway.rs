@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use axum::http::StatusCode;
@@ -69,12 +70,19 @@ impl From<&Recorded> for Answer {
 pub(crate) struct Gateway {
     ledger: Mutex<Ledger>,
     faults: Mutex<Faults>,
+    /// Requests since then, within a second, while there is a limit.
+    taken: Mutex<(Instant, u32)>,
     counts: Counts,
 }
 
 impl Gateway {
     pub(crate) fn new(ledger: Ledger) -> Arc<Self> {
-        Arc::new(Self { ledger: Mutex::new(ledger), faults: Mutex::default(), counts: Counts::default() })
+        Arc::new(Self {
+            ledger: Mutex::new(ledger),
+            faults: Mutex::default(),
+            taken: Mutex::new((Instant::now(), 0)),
+            counts: Counts::default(),
+        })
     }
 
     pub(crate) fn counts(&self) -> &Counts {
@@ -157,6 +165,10 @@ impl Gateway {
             return Err(unavailable);
         }
         let faults = self.faults();
+        if faults.requests_per_s_max.is_some_and(|max| !self.takes_one_more(max)) {
+            self.counts.ended(Ending::TooMany);
+            return Err(Answer { retry_after_s: faults.retry_after_s, ..ApiError::too_many().into() });
+        }
         if let Some(latency) = faults.latency_ms.draw() {
             tokio::time::sleep(latency).await;
         }
@@ -164,6 +176,16 @@ impl Gateway {
             return Err(self.fail("An error occurred internally with the gateway."));
         }
         Ok(())
+    }
+
+    /// Whether this second has room for one more request.
+    fn takes_one_more(&self, max: u32) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.0.elapsed() >= Duration::from_secs(1) {
+            *taken = (Instant::now(), 0);
+        }
+        taken.1 = taken.1.saturating_add(1);
+        taken.1 <= max
     }
 
     fn execute(&self, command: Command, idempotency: Option<UsedKey>) -> Answer {

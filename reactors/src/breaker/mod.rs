@@ -7,7 +7,10 @@ mod circuit;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,6 +34,8 @@ struct Shared {
     phase: watch::Sender<Phase>,
     metrics: ReactorMetrics,
     component: Component,
+    /// How many calls have worked.
+    worked: AtomicU64,
 }
 
 impl fmt::Debug for Breaker {
@@ -56,7 +61,14 @@ impl Breaker {
         component.ready_with("closed");
         metrics.breaker_is(system, Phase::Closed);
         let circuit = Mutex::new(Circuit::new(limits));
-        let shared = Shared { system, circuit, phase: watch::Sender::new(Phase::Closed), metrics: metrics.clone(), component };
+        let shared = Shared {
+            system,
+            circuit,
+            phase: watch::Sender::new(Phase::Closed),
+            metrics: metrics.clone(),
+            component,
+            worked: AtomicU64::new(0),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -76,6 +88,11 @@ impl Breaker {
                 Admission::Probing => changes.changed().await.unwrap_or_default(),
             }
         }
+    }
+
+    /// How many calls have worked since the process began.
+    pub fn worked(&self) -> u64 {
+        self.shared.worked.load(Ordering::Relaxed)
     }
 
     /// The phase now.
@@ -177,6 +194,7 @@ impl fmt::Debug for Shared {
 impl Call {
     /// The system answered, whatever it said.
     pub fn worked(mut self) {
+        self.shared.worked.fetch_add(1, Ordering::Relaxed);
         self.end(Ending::Worked);
     }
 

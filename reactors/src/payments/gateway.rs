@@ -120,11 +120,21 @@ pub enum GatewayError {
     Permanent {
         /// What was asked.
         operation: &'static str,
-        /// The HTTP status; 422 if the request could not even be put in the gateway's terms.
+        /// The HTTP status.
         status: u16,
         /// The gateway's reason, for programs; empty if it gave none.
         code: String,
         /// The gateway's reason, for people.
+        message: String,
+    },
+    /// The request cannot be put in the gateway's terms, so the gateway was not asked. No money moved.
+    #[error("{operation}: {message}")]
+    NotAsked {
+        /// What was to be done.
+        operation: &'static str,
+        /// The reason, for programs.
+        code: String,
+        /// The reason, for people.
         message: String,
     },
 }
@@ -134,17 +144,22 @@ impl GatewayError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Transient { retry_after, .. } => *retry_after,
-            Self::Permanent { .. } => None,
+            Self::Permanent { .. } | Self::NotAsked { .. } => None,
         }
+    }
+
+    /// Whether the gateway refuses to be asked so often. It has done nothing.
+    pub fn is_too_fast(&self) -> bool {
+        matches!(self, Self::Transient { source: Trouble::Answered { status: 429, .. }, .. })
     }
 
     /// Whether this tells that the gateway cannot be used now, by whatever request; not that there is something about this one.
     pub fn is_of_the_gateway(&self) -> bool {
         match self {
             Self::Transient { source: Trouble::Network(_) | Trouble::Unreadable { .. }, .. } => true,
-            // 409, 424 and 425 are about another request under the same key.
-            Self::Transient { source: Trouble::Answered { status, .. }, .. } => *status >= 500 || matches!(status, 408 | 429),
-            Self::Transient { source: Trouble::Undecided { .. }, .. } => false,
+            // 409, 424 and 425 are about another request under the same key, 429 about how many there are.
+            Self::Transient { source: Trouble::Answered { status, .. }, .. } => *status >= 500 || *status == 408,
+            Self::Transient { source: Trouble::Undecided { .. }, .. } | Self::NotAsked { .. } => false,
             Self::Permanent { .. } => !self.is_about_the_request(),
         }
     }
@@ -155,6 +170,7 @@ impl GatewayError {
     pub fn is_about_the_request(&self) -> bool {
         match self {
             Self::Transient { .. } => false,
+            Self::NotAsked { .. } => true,
             Self::Permanent { status, code, .. } => is_about_the_request(*status, code),
         }
     }

@@ -4,6 +4,7 @@
 //! one step out, appends what came of it, and looks again, until nothing is owed to anyone.
 
 pub mod gateway;
+mod pace;
 pub mod stripe;
 
 use std::{
@@ -28,6 +29,7 @@ use tokio::sync::Semaphore;
 
 use self::{
     gateway::{ChargeOutcome, ChargeRequest, GatewayError},
+    pace::Pace,
     stripe::StripeGateway,
 };
 use crate::{
@@ -58,6 +60,8 @@ pub struct Payments {
     gateway: StripeGateway,
     gateway_calls: Semaphore,
     breaker: Breaker,
+    /// One for each kind of call, as the gateway has limits for each.
+    paces: [Pace; GatewayCall::ALL.len()],
     metrics: ReactorMetrics,
     drain: Drain,
     /// How long after an order was called off its charge is looked for again.
@@ -77,7 +81,8 @@ impl Payments {
         let Surroundings { store, metrics, health, drain, .. } = surroundings.clone();
         let breaker = Breaker::new(Self::GATEWAY, Limits::default(), &metrics, &health);
         let gateway_calls = Semaphore::new(GATEWAY_CALLS_MAX);
-        Self { store, gateway, gateway_calls, breaker, metrics, drain, checks: CHARGE_CHECKS.to_vec() }
+        let (paces, checks) = (GatewayCall::ALL.map(|_| Pace::default()), CHARGE_CHECKS.to_vec());
+        Self { store, gateway, gateway_calls, breaker, paces, metrics, drain, checks }
     }
 
     /// The same, but it looks for the charges of orders that were called off at these times after that.
@@ -333,6 +338,12 @@ impl Payments {
             () = self.drain.started() => return Err(Failure::not_tried(Draining)),
             turn = self.gateway_calls.acquire() => turn.expect("the semaphore is never closed"),
         };
+        let pace = &self.paces[kind as usize];
+        tokio::select! {
+            biased;
+            () = self.drain.started() => return Err(Failure::not_tried(Draining)),
+            () = pace.turn() => {}
+        }
         let admitted = self.breaker.admit().await.map_err(Failure::not_tried)?;
         if self.drain.is_started() {
             return Err(Failure::not_tried(Draining));
@@ -341,8 +352,18 @@ impl Payments {
         let answer = call.await;
         self.metrics.gateway_answered(kind, asked.elapsed());
         match &answer {
+            // It is there, and has not tried: this event goes on when it is its turn again.
+            Err(error) if error.is_too_fast() => {
+                pace.refused(error.retry_after());
+                return answer.map(Ok).map_err(Failure::not_tried);
+            }
             Err(error) if error.is_of_the_gateway() => admitted.failed(error.retry_after()),
-            _ => admitted.worked(),
+            // Nothing was said to the gateway, so nothing is known of it.
+            Err(GatewayError::NotAsked { .. }) => {}
+            _ => {
+                pace.worked();
+                admitted.worked();
+            }
         }
         Ok(answer)
     }
@@ -377,7 +398,9 @@ impl Payments {
             Ok(ChargeOutcome::Declined { code, message }) => Ok(Outcome::declined(code, message)),
             // The gateway understood and will never accept this charge: the customer's order ends, the others go on.
             Err(error) if error.is_about_the_request() => match error {
-                GatewayError::Permanent { code, message, .. } => Ok(Outcome::declined(code, message)),
+                GatewayError::Permanent { code, message, .. } | GatewayError::NotAsked { code, message, .. } => {
+                    Ok(Outcome::declined(code, message))
+                }
                 GatewayError::Transient { .. } => Err(gateway_failure(error)),
             },
             Err(error) => Err(gateway_failure(error)),
@@ -470,6 +493,7 @@ fn cancel_declined(message: String) -> OrderCommand {
 fn gateway_failure(error: GatewayError) -> Failure {
     match &error {
         GatewayError::Transient { .. } => Failure::Transient { retry_after: error.retry_after(), source: Box::new(error) },
+        GatewayError::NotAsked { .. } => Failure::permanent(error),
         GatewayError::Permanent { .. } if error.is_about_the_request() => Failure::permanent(error),
         GatewayError::Permanent { .. } => Failure::transient(error),
     }

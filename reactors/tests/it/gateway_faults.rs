@@ -63,6 +63,29 @@ async fn orders_wait_while_the_gateway_is_down_and_are_each_charged_once_when_it
 }
 
 #[tokio::test]
+async fn a_gateway_that_takes_so_many_calls_a_second_is_asked_no_faster() {
+    const TAKEN_PER_S: u32 = 25;
+    let (shop, gateway, mut trail) = open().await;
+    let dashboard = Dashboard::of(&shop.store);
+    gateway.set_faults(Faults { outage: true, ..Faults::default() });
+    let _running = [running::allocator(&shop.store), running::payments_on(dashboard.surroundings.clone(), gateway.adapter())];
+    let changes = |phase| dashboard.breaker_changes(Payments::GATEWAY, phase);
+    // As after an outage: all at once.
+    let orders = shop.place_many("o", 200, ONE_TEA).await;
+    trail.until("all are reserved", |trail| trail.all_are(&orders, OrderStatus::Reserved)).await;
+    eventually("the breaker is open", async || (changes("open") >= 1).then_some(())).await;
+    gateway.set_faults(Faults { requests_per_s_max: Some(TAKEN_PER_S), ..Faults::default() });
+    eventually("it is back", async || (changes("closed") == 2).then_some(())).await;
+    let opened = changes("open");
+    trail.until("all are confirmed", |trail| trail.all_are(&orders, OrderStatus::Confirmed)).await;
+    assert_eq!(changes("open"), opened, "a gateway that is asked too much is not away");
+    assert_charged_once(&gateway, &orders).await;
+    assert_eq!(shop.dead_letters().await, []);
+    let (taken, refused) = (gateway.counted("charged").await, gateway.counted("too_many").await);
+    assert!(refused > 0 && refused <= taken, "{taken} calls were taken and {refused} refused");
+}
+
+#[tokio::test]
 async fn what_an_instance_had_in_hand_when_its_breaker_opened_another_one_gets() {
     let (shop, gateway, mut trail) = open().await;
     let broken = Gateway::open().await;

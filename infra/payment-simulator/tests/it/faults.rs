@@ -94,3 +94,16 @@ async fn wrong_faults_are_refused_and_change_nothing() {
     let (_, state) = json(api.get("/_control")).await;
     assert_eq!(state["faults"]["outage"], true);
 }
+
+#[tokio::test]
+async fn of_more_requests_than_a_second_takes_the_rest_is_refused() {
+    let api = start().await;
+    api.set_faults(json!({"requests_per_s_max": 2})).await;
+    let mut answered = Vec::new();
+    for number in 0..4 {
+        answered.push(json(api.charge(&format!("o-{number}"), "pm_card_visa")).await);
+    }
+    let too_many = answered.iter().find(|(status, _)| *status == 429).expect("four within two seconds are too many");
+    assert_eq!(too_many.1["error"]["code"], "rate_limit");
+    assert_eq!(api.count("charged").await + api.count("too_many").await, 4);
+}

@@ -1,7 +1,5 @@
 //! Amounts as the gateway counts them.
 
-use reqwest::StatusCode;
-
 use super::super::gateway::GatewayError;
 
 /// An amount in ISO 4217's minor unit as Stripe wants it. They differ for three currencies
@@ -14,9 +12,8 @@ pub(super) fn to_stripe(amount_minor: i64, currency: &str) -> Result<i64, Gatewa
         "MGA" => (amount_minor % 100 == 0).then_some(amount_minor / 100),
         _ => Some(amount_minor),
     };
-    amount.ok_or_else(|| GatewayError::Permanent {
+    amount.ok_or_else(|| GatewayError::NotAsked {
         operation: "put an amount in the gateway's unit",
-        status: StatusCode::UNPROCESSABLE_ENTITY.as_u16(),
         code: "invalid_amount".to_owned(),
         message: format!("the gateway has no such amount of {currency} as {amount_minor} minor units"),
     })
