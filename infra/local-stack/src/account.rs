@@ -39,6 +39,11 @@ impl Account {
         chown(path, Some(self.uid), Some(self.gid)).with_context(|| format!("change the owner of {}", path.display()))
     }
 
+    /// Whether it is this account's user that has this id.
+    pub(crate) fn is(self, uid: u32) -> bool {
+        self.uid == uid
+    }
+
     /// Whether this account can create files in `folder`, which depends on every folder above it.
     pub(crate) fn can_write(self, folder: &Path) -> bool {
         let mut command = Command::new("test");

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
+use nix::unistd::Uid;
 
 use crate::account::Account;
 use crate::{checkout, entropy};
@@ -93,6 +94,7 @@ fn home(directory: &Path, account: Option<Account>) -> anyhow::Result<PathBuf> {
         return Ok(directory.to_owned());
     }
     let fallback = fallback(directory);
+    make_among_strangers(&fallback, account)?;
     private(&fallback)?;
     ensure!(
         is_reachable(&fallback),
@@ -101,6 +103,19 @@ fn home(directory: &Path, account: Option<Account>) -> anyhow::Result<PathBuf> {
         fallback.display()
     );
     Ok(fallback)
+}
+
+/// Makes a folder where everybody may. What is there already must be one that only we can have made: whoever else made it could have us write
+/// through their symbolic links.
+fn make_among_strangers(folder: &Path, account: Option<Account>) -> anyhow::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.with_context(|| format!("create {}", folder.display())),
+    }
+    let found = fs::symlink_metadata(folder).with_context(|| format!("look at {}", folder.display()))?;
+    let is_ours = found.uid() == Uid::effective().as_raw() || account.is_some_and(|account| account.is(found.uid()));
+    ensure!(found.is_dir() && is_ours, "{} belongs to somebody else: remove it", folder.display());
+    Ok(())
 }
 
 fn fallback(directory: &Path) -> PathBuf {
@@ -141,4 +156,31 @@ fn create(home: &Path, data: &Path, password_file: &Path, account: Option<Accoun
     let defaults = fs::read_to_string(&settings).context("read postgresql.conf")?;
     fs::write(&settings, format!("{defaults}\ninclude 'contrail.conf'\n")).context("write postgresql.conf")?;
     fs::rename(&unfinished, data).context("name the data directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_has_laid_out_is_not_used() {
+        let everybodys = tempfile::tempdir().unwrap();
+        let folder = everybodys.path().join("contrail-1");
+        make_among_strangers(&folder, None).unwrap();
+        assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+        make_among_strangers(&folder, None).unwrap();
+        let link = everybodys.path().join("contrail-2");
+        symlink(&folder, &link).unwrap();
+        let refused = make_among_strangers(&link, None).unwrap_err();
+        assert!(refused.to_string().ends_with("belongs to somebody else: remove it"), "{refused}");
+        fs::write(everybodys.path().join("contrail-3"), "").unwrap();
+        make_among_strangers(&everybodys.path().join("contrail-3"), None).unwrap_err();
+        // Only root can make one for somebody else.
+        if Uid::effective().is_root() {
+            std::os::unix::fs::chown(&folder, Some(65_534), None).unwrap();
+            make_among_strangers(&folder, None).unwrap_err();
+        }
+    }
 }
