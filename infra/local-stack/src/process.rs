@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{self, Signal};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::account::Account;
@@ -24,6 +25,8 @@ use crate::probe;
 
 /// How long a program may take to clean up that is ended by another signal than SIGKILL.
 const END_DEADLINE: Duration = Duration::from_secs(6);
+/// How long killed children may take to be gone.
+const REAP_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What happens to a child when the process that started it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +244,13 @@ pub(crate) fn tied(program: &Path, end: Signal) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", end.as_str().trim_start_matches("SIG"), "--"]).arg(program);
     command
+}
+
+/// Waits for children that were killed and that nobody else waits for any more, right before this process ends: what is left to process 1 stays a
+/// zombie in many a container.
+pub fn reap() {
+    // An error means that there are none.
+    let _ = probe::poll(REAP_DEADLINE, || waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)).map(|_| None::<()>));
 }
 
 /// Sends a signal; that the process is gone already is no error.

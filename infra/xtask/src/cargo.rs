@@ -27,23 +27,34 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As [`run`], but a signal to this process ends the command, which is then given the time to clean up.
+/// A signal to this process has ended what it did.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
+
+/// As [`run`], but a signal to this process ends the command, which is then given the time to clean up; fails with [`Interrupted`] then.
 pub(crate) fn run_until_interrupted(command: &mut Command, interrupts: &Interrupts) -> anyhow::Result<()> {
     const CLEAN_UP_DEADLINE: Duration = Duration::from_mins(1);
     const POLL_INTERVAL: Duration = Duration::from_millis(50);
     let mut child = command.spawn().with_context(|| format!("run {}", shown(command)))?;
     let process = Running::now(child.id());
+    let mut is_interrupted = false;
     let status = loop {
         if let Some(status) = child.try_wait().context("wait for a command")? {
             break status;
         }
         // Ctrl-C has reached the command as well; to pass it on would mean that we are in a hurry.
-        if interrupts.within(POLL_INTERVAL) == Some(Interrupt::FromElsewhere)
+        let interrupt = interrupts.within(POLL_INTERVAL);
+        is_interrupted |= interrupt.is_some();
+        if interrupt == Some(Interrupt::FromElsewhere)
             && let Some(process) = process
         {
             process.stop_politely(CLEAN_UP_DEADLINE);
         }
     };
+    if is_interrupted && !status.success() {
+        return Err(Interrupted.into());
+    }
     ensure!(status.success(), "`{}` failed ({status})", shown(command));
     Ok(())
 }

@@ -24,6 +24,7 @@ use clap::Parser as _;
 use local_stack::stack::AlreadyRunning;
 
 use arguments::{Arguments, Task};
+use cargo::Interrupted;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -48,6 +49,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
+            if error.is::<Interrupted>() {
+                return ExitCode::from(EXIT_INTERRUPTED);
+            }
             if error.is::<AlreadyRunning>() {
                 eprintln!("`cargo xtask down` stops it.");
                 return ExitCode::from(EXIT_CONFLICT);

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use local_stack::process;
 use local_stack::stack::{self, Stack, StackOptions};
 
 use crate::interrupt::Interrupts;
@@ -32,6 +33,7 @@ pub(crate) fn run(
             eprintln!("interrupted, removing the stack of this {purpose}");
             stack::kill_processes(&directory)?;
             remove(&directory)?;
+            process::reap();
             std::process::exit(EXIT_INTERRUPTED.into());
         }
     }

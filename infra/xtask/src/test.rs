@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use local_stack::postgres::{PostgresOptions, PostgresServer};
 use local_stack::process::{Lifetime, forget_other_servers};
 use local_stack::running::{self, Running};
-use local_stack::{Durability, TEST_RUN_VARIABLE, testing};
+use local_stack::{Durability, TEST_RUN_VARIABLE, testing, toolchain};
 
 use crate::interrupt::Interrupts;
 use crate::{arguments, cargo, tidy};
@@ -18,6 +18,8 @@ pub(crate) fn run(arguments: &arguments::Test) -> anyhow::Result<()> {
     // The tests of the whole system start the services as processes, the others do not need them.
     let is_selective = selects_packages(&arguments.arguments);
     if !is_selective {
+        // The commands of the documents are tested, too.
+        toolchain::program("curl")?;
         cargo::build_services_and_tests()?;
     } else if arguments.arguments.iter().any(|argument| argument.contains("e2e")) {
         cargo::build_services()?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use comfy_table::{Table, presets};
-use local_stack::process::Lifetime;
+use local_stack::process::{self, Lifetime};
 use local_stack::stack::{self, Stack, StackInfo, StackOptions};
 
 use crate::interrupt::Interrupts;
@@ -92,6 +92,7 @@ fn start(options: StackOptions, interrupts: &Interrupts) -> anyhow::Result<Stack
     if is_interrupted {
         drop(outcome);
         stack::kill_processes(&directory)?;
+        process::reap();
         std::process::exit(EXIT_INTERRUPTED.into());
     }
     outcome

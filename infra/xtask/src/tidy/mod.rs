@@ -4,7 +4,9 @@ mod dependencies;
 mod documents;
 mod golden;
 
-use anyhow::bail;
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
 
 use crate::cargo;
 
@@ -36,11 +38,28 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether cargo has this subcommand. What a minimal toolchain lacks is not checked there, and `.ci/run` does not do without.
+fn can_check(what: &str, subcommand: &str, component: &str) -> anyhow::Result<bool> {
+    let mut version = cargo::command();
+    version.args([subcommand, "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let is_there = version.status().context("run cargo")?.success();
+    if !is_there {
+        eprintln!("tidy: {what} not checked, as {component} is not installed: `rustup component add {component}`");
+    }
+    Ok(is_there)
+}
+
 fn formatting() -> anyhow::Result<()> {
+    if !can_check("formatting is", "fmt", "rustfmt")? {
+        return Ok(());
+    }
     cargo::run(cargo::command().args(["fmt", "--all", "--check"])).map_err(|error| error.context("run `cargo fmt --all`"))
 }
 
 fn lints() -> anyhow::Result<()> {
+    if !can_check("lints are", "clippy", "clippy")? {
+        return Ok(());
+    }
     cargo::run(cargo::command().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         .map_err(|error| error.context("follow what clippy says above, or say why not with `#[expect(…, reason = \"…\")]`"))
 }
