@@ -26,9 +26,14 @@ pub(crate) async fn current<A: Remembers>(store: &JetStreamEventStore, id: &str)
     Ok(Loaded { aggregate: executed.aggregate, version: executed.version, position: executed.position })
 }
 
-/// Refuses at once while there is no connection, rather than letting requests pile up until their deadline.
+/// Refuses at once while there is no connection, rather than letting requests pile up until their deadline; and while the log is being restored, which
+/// may begin anew without what was appended meanwhile. That is looked at every second ([`crate::readiness`]).
 pub(crate) fn connected(store: &JetStreamEventStore) -> Result<&JetStreamEventStore, Problem> {
-    if store.is_connected() { Ok(store) } else { Err(unavailable("there is no connection to the log")) }
+    match (store.is_connected(), store.has_log()) {
+        (true, true) => Ok(store),
+        (true, false) => Err(unavailable("the log is not there yet, or being restored")),
+        (false, _) => Err(unavailable("there is no connection to the log")),
+    }
 }
 
 /// The log cannot be asked; worth another try.

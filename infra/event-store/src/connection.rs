@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -74,7 +74,12 @@ pub(crate) struct Connection {
 pub(crate) struct SeenLog {
     head: AtomicU64,
     bytes: AtomicU64,
+    standing: AtomicU8,
 }
+
+/// Values of [`SeenLog::standing`]; 0 until it was seen.
+const IS_LOG: u8 = 1;
+const IS_BEING_RESTORED: u8 = 2;
 
 impl SeenLog {
     pub(crate) fn is(&self, state: &stream::State) {
@@ -202,6 +207,12 @@ impl JetStreamEventStore {
         self.connection.client.connection_state() == State::Connected
     }
 
+    /// Whether the last [`check`](Self::check) that could tell found a log, and not one that is being restored: what is appended to that may be gone
+    /// when it is restored again.
+    pub fn has_log(&self) -> bool {
+        self.connection.seen.standing.load(Ordering::Relaxed) == IS_LOG
+    }
+
     /// For how long there has been neither a new connection nor a new leader of the log. What came before that came perhaps from a server that
     /// knows no more of it.
     pub fn uninterrupted(&self) -> Duration {
@@ -215,12 +226,14 @@ impl JetStreamEventStore {
         }
         match self.connection.jetstream.get_stream(STREAM).await {
             Ok(stream) if stream.cached_info().config.metadata.contains_key(RESTORING) => {
+                self.connection.seen.standing.store(IS_BEING_RESTORED, Ordering::Relaxed);
                 Err(format!("waiting for the stream {STREAM} to be restored: `projectors log restore` has not come to its end"))
             }
             Ok(stream) => {
                 // An operator may have it replicated while services run.
                 self.connection.replicas.store(stream.cached_info().config.num_replicas, Ordering::Relaxed);
                 self.connection.seen.is(&stream.cached_info().state);
+                self.connection.seen.standing.store(IS_LOG, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => match error.kind() {

@@ -23,7 +23,7 @@ use crate::{
     redrive::{Redrive, Redrives},
     timers,
     trouble::Trouble,
-    wire::{self, STREAM, TIMER_STREAM},
+    wire::{self, RESTORING, STREAM, TIMER_STREAM},
 };
 
 /// Pause after the queue could not be read, before another attempt.
@@ -342,13 +342,11 @@ impl WorkQueue {
             ..pull::Config::default()
         };
         let started = async {
-            let stream = self
-                .store
-                .connection
-                .jetstream
-                .get_stream_no_info(options.source.stream())
-                .await
-                .map_err(|error| error.to_string())?;
+            let jetstream = &self.store.connection.jetstream;
+            let stream = jetstream.get_stream(options.source.stream()).await.map_err(|error| error.to_string())?;
+            if stream.cached_info().config.metadata.contains_key(RESTORING) {
+                return Err("it is being restored".to_owned());
+            }
             let deliver_policy = match self.begun {
                 Some(begun) => begun,
                 None => match stream.consumer_info(options.name).await {

@@ -349,6 +349,7 @@ async fn a_restore_that_was_cut_short_is_no_log_for_anybody_and_can_be_repeated(
     let refused = store.set_up(Some(1)).await.unwrap_err().to_string();
     assert!(refused.contains("log restore"), "{refused}");
     assert!(store.check().await.unwrap_err().contains("restored"), "the mark is still there");
+    assert!(!store.has_log());
 
     let (code, _, stderr) = restore(&folder, other.url());
     assert_eq!(code, 0, "{stderr}");

@@ -39,6 +39,23 @@ async fn an_item_comes_again_until_it_is_done() {
 }
 
 #[tokio::test]
+async fn nothing_is_handed_out_of_a_log_that_is_being_restored() {
+    let (server, store) = log().await;
+    receive(&store, "TEA", 1).await;
+    let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let mut config = jetstream.get_stream("EVENTS").await.unwrap().cached_info().config.clone();
+    config.metadata.insert("contrail-restoring".to_owned(), "true".to_owned());
+    jetstream.update_stream(&config).await.unwrap();
+    let mut queue = store.work_queue(OPTIONS);
+    let nothing = tokio::time::timeout(Duration::from_millis(700), queue.next_batch(10)).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    assert_eq!(store.backlog(OPTIONS.name, OPTIONS.source).await.unwrap(), None, "nor is a queue made");
+    config.metadata.remove("contrail-restoring");
+    jetstream.update_stream(&config).await.unwrap();
+    assert_eq!(queue.next_batch(10).await.remove(0).position, 1);
+}
+
+#[tokio::test]
 async fn what_was_handed_back_for_a_while_does_not_hold_up_the_others() {
     const FEW: WorkQueueOptions = WorkQueueOptions { in_flight_max: 4, parked_max: 100, ..OPTIONS };
     let (_server, store) = log().await;
