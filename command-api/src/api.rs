@@ -41,13 +41,14 @@ pub fn router(store: JetStreamEventStore, door: Door, health: Health, metrics: M
     let request_metrics = RequestMetrics::new(&metrics);
     metrics.register(|registry| registry.register_collector(Box::new(store.metrics())));
     let bulk = Bulk::new(limits, door.clone(), admission.clone(), &metrics);
-    // From the outside in: nobody once the drain has started; who sends it; the whole body, except of an import, which is read
-    // as it arrives; then a place.
-    let place = from_fn_with_state(admission.clone(), admit);
+    // From the outside in: nobody once the drain has started; who sends it; the whole body; then a place. An import is read as it arrives,
+    // and each of its lines takes a place.
     let (single, _) = single_routes().split_for_parts();
-    let single = single.route_layer(place.clone()).route_layer(from_fn_with_state(LargeBodies::new(limits), receive));
+    let single = single
+        .route_layer(from_fn_with_state(admission.clone(), admit))
+        .route_layer(from_fn_with_state(LargeBodies::new(limits), receive));
     let (imports, _) = bulk::routes().split_for_parts();
-    let commands = single.merge(imports.route_layer(place)).with_state(Api { store, bulk });
+    let commands = single.merge(imports).with_state(Api { store, bulk });
     let commands = commands.route_layer(from_fn_with_state(door, identify)).route_layer(from_fn_with_state(admission, let_in));
     let routes = Router::new()
         .merge(commands)

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use auth::{Action, Caller, Door, Refused};
+use auth::{Action, Caller, Door};
 use axum::{
     body::Body,
     extract::State,
@@ -78,9 +78,7 @@ impl Bulk {
 
     /// Waits until the caller may make one more request: each line is one, or an import would be a way around the caller's rate.
     async fn count_line(&self, caller: &Caller) {
-        while let Err(Refused::TooOften { retry_after_s }) = self.door.count(caller) {
-            tokio::time::sleep(Duration::from_secs(retry_after_s.get())).await;
-        }
+        self.door.turn(caller).await;
     }
 }
 

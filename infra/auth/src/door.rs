@@ -179,6 +179,14 @@ impl Door {
         })
     }
 
+    /// Counts one more request of somebody who is in already, once they may make one more. Nobody is refused by that.
+    pub async fn turn(&self, caller: &Caller) {
+        let Kind::Kept { limiter, .. } = &*self.kind else { return };
+        while let Err(wait) = limiter.count(caller) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
     fn refuse(&self, refused: Refused) -> Refused {
         self.refusals.get_or_create(&Labels { reason: refused.reason() }).inc();
         refused
