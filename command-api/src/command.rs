@@ -1,5 +1,7 @@
 //! A command over HTTP: read, recognised if it is a retry, decided on the log, answered.
 
+use std::time::Duration;
+
 use auth::{Action, Caller};
 use axum::{
     extract::{FromRequest, Request as HttpRequest},
@@ -24,12 +26,16 @@ use crate::{
     identity::Identity,
     json,
     log::unavailable,
-    precondition::IfMatch,
+    precondition::Precondition,
     problem::{Code, FieldError, FieldErrors, Problem},
 };
 
 /// CloudEvents `source` of everything that this service appends.
 pub(crate) const SOURCE: &str = "/contrail/command-api";
+
+/// How often and with which pause something is looked for that a server does not have yet which is behind.
+const LOOKS_MAX: u32 = 50;
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a command's body holds.
 pub(crate) trait CommandBody: Sized + Send {
@@ -38,7 +44,7 @@ pub(crate) trait CommandBody: Sized + Send {
     /// What a caller must be allowed to do.
     const ACTION: Action;
     /// Whether the command begins its aggregate: then the aggregate's first event is the one that answered it, and
-    /// `If-Match` has nothing to match.
+    /// `If-Match` and `If-None-Match` have nothing to match.
     const BEGINS_AGGREGATE: bool = false;
     /// Whether no body at all is the same as `{}`.
     const MAY_BE_EMPTY: bool = false;
@@ -57,7 +63,7 @@ pub(crate) struct Command<B> {
     /// Who asks.
     pub(crate) caller: Caller,
     digest: String,
-    if_match: Option<IfMatch>,
+    precondition: Precondition,
     context: RequestContext,
 }
 
@@ -72,28 +78,33 @@ impl<B: CommandBody, S: Send + Sync> FromRequest<S> for Command<B> {
         let Identity(caller) = Identity::from_request_parts(&mut parts, state).await?;
         let Received(bytes) = Received::from_request_parts(&mut parts, state).await?;
         caller.whose(B::ACTION)?;
-        let (key, if_match) = read_headers::<B>(&parts.headers)?;
+        let (key, precondition) = read_headers::<B>(&parts.headers)?;
         let mut errors = FieldErrors::default();
         let value = parse::<B>(&parts.headers, &bytes, &mut errors)?;
         let body = read_object(&value, String::new(), &mut errors, B::read);
         let body = errors.finish(Code::InvalidFields, body)?;
-        Ok(Self { body, key, caller, digest: digest(B::ROUTE, &value), if_match, context })
+        Ok(Self { body, key, caller, digest: digest(B::ROUTE, &value), precondition, context })
     }
 }
 
 impl<B: CommandBody> Command<B> {
     /// One of several commands in one request. `value` is what `body` was read from.
     pub(crate) fn one_of_many(body: B, value: &Value, key: IdempotencyKey, caller: Caller, context: RequestContext) -> Self {
-        Self { body, key, caller, digest: digest(B::ROUTE, value), if_match: None, context }
+        Self { body, key, caller, digest: digest(B::ROUTE, value), precondition: Precondition::default(), context }
     }
 }
 
-fn read_headers<B: CommandBody>(headers: &HeaderMap) -> Result<(IdempotencyKey, Option<IfMatch>), Problem> {
+fn read_headers<B: CommandBody>(headers: &HeaderMap) -> Result<(IdempotencyKey, Precondition), Problem> {
     let mut errors = FieldErrors::default();
     let mut note = |error: FieldError| errors.push(error);
     let key = IdempotencyKey::read(headers).map_err(&mut note).ok();
-    let if_match = if B::BEGINS_AGGREGATE { Some(None) } else { IfMatch::read(headers).map_err(&mut note).ok() };
-    errors.finish(Code::InvalidHeader, key.zip(if_match))
+    let precondition = if B::BEGINS_AGGREGATE {
+        // What it begins has no version yet.
+        Some(Precondition::default())
+    } else {
+        Precondition::read(headers).map_err(&mut note).ok()
+    };
+    errors.finish(Code::InvalidHeader, key.zip(precondition))
 }
 
 fn parse<B: CommandBody>(headers: &HeaderMap, bytes: &[u8], errors: &mut FieldErrors) -> Result<Value, Problem> {
@@ -207,9 +218,9 @@ pub(crate) enum Expectation {
 }
 
 impl<B: CommandBody> Command<B> {
-    /// Holds `If-Match` against the version that the command is decided on.
+    /// Holds `If-Match` and `If-None-Match` against the version that the command is decided on.
     pub(crate) fn check_precondition(&self, version: u64) -> Result<(), Problem> {
-        self.if_match.as_ref().map_or(Ok(()), |if_match| if_match.check(version))
+        self.precondition.check(version)
     }
 
     /// Decides the command on aggregate `id` and appends what was decided.
@@ -267,27 +278,48 @@ impl<B: CommandBody> Command<B> {
         request: &Request,
         now: &Executed<A>,
     ) -> Result<Outcome<A>, Problem> {
-        // The aggregate remembers the request, so its event is in the log; a server that does not have it yet is behind.
-        let behind = || unavailable("a replica of the log is behind");
+        for _ in 0..LOOKS_MAX {
+            if let Some(answer) = self.find_answer(store, id, request, now).await? {
+                return Ok(answer);
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        Err(unavailable("a replica of the log is behind"))
+    }
+
+    /// The same. The aggregate remembers the request, so its event is in the log: `None` is from a server that is behind.
+    async fn find_answer<A: Remembers>(
+        &self,
+        store: &JetStreamEventStore,
+        id: &str,
+        request: &Request,
+        now: &Executed<A>,
+    ) -> Result<Option<Outcome<A>>, Problem> {
+        let answer = |answered, version, position| Ok(Some(Outcome { answered, version, position, replayed: true }));
         if let Some((version, answered)) = now.aggregate.remembered_answer(request.id) {
+            if version == now.version {
+                return answer(answered, version, now.position);
+            }
             let event = store.event_at::<A>(id, version, now.expected()).await.map_err(crate::log::load_problem)?;
-            let event = event.filter(|recorded| recorded.event.metadata.event_id == request.id);
-            let position = event.ok_or_else(behind)?.position;
-            return Ok(Outcome { answered, version, position, replayed: true });
+            let Some(event) = event.filter(|recorded| recorded.event.metadata.event_id == request.id) else { return Ok(None) };
+            return answer(answered, version, event.position);
         }
         let version = if B::BEGINS_AGGREGATE {
             1
         } else {
             let events = store.events_of(A::TYPE, id).await.map_err(crate::log::load_problem)?;
-            let answer = events.iter().rev().find(|recorded| recorded.event.metadata.event_id == request.id);
-            answer.ok_or_else(behind)?.event.metadata.version
+            let event = events.iter().rev().find(|recorded| recorded.event.metadata.event_id == request.id);
+            let Some(event) = event else { return Ok(None) };
+            event.event.metadata.version
         };
-        let Loaded { aggregate, version: found, position } =
-            store.load_at::<A>(id, version).await.map_err(crate::log::load_problem)?;
-        if found != version {
-            return Err(behind());
+        if version == now.version {
+            return answer(now.aggregate.answered(), version, now.position);
         }
-        Ok(Outcome { answered: aggregate.answered(), version, position, replayed: true })
+        let then = store.load_at::<A>(id, version).await.map_err(crate::log::load_problem)?;
+        if then.version != version {
+            return Ok(None);
+        }
+        answer(then.aggregate.answered(), version, then.position)
     }
 
     fn event_context(&self, request: &Request, now: OffsetDateTime, sending: &Span) -> EventContext {

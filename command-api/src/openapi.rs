@@ -185,6 +185,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         refer("IdempotencyKey");
         if !begins_aggregate {
             refer("IfMatch");
+            refer("CommandIfNoneMatch");
         }
         refer("CorrelationId");
     } else if is_import {
@@ -366,8 +367,7 @@ fn parameters() -> Value {
     let (bare, quoted) = (format!("[!#-~][!-~]{{0,{}}}", most - 1), format!(r#""([!#-\[\]-~]|\\["\\]){{1,{most}}}""#));
     let key = json!({"type": "string", "pattern": format!("^({bare}|{quoted})$")});
     let tag = r#"(W/)?"[!#-~]*""#;
-    let tags =
-        json!({"type": "string", "minLength": 1, "pattern": format!(r"^(\*|{tag}([ \t]*,[ \t,]*{tag})*([ \t]*,[ \t,]*)?)$")});
+    let tags = json!({"type": "string", "minLength": 1, "pattern": format!(r"^(\*|[ \t,]*{tag}([ \t]*,[ \t,]*{tag})*([ \t]*,[ \t,]*)?)$")});
     let text = json!({"type": "string"});
     json!({
         "IdempotencyKey": header(
@@ -381,6 +381,12 @@ fn parameters() -> Value {
             "Carry the command out only on one of these versions: entity tags as `ETag` gave them (`\"3\"`), or `*`. A retry of a \
              command that was carried out is answered whatever it says, and so is a command that \
              asks an order for what is so already.",
+            tags.clone(),
+        ),
+        "CommandIfNoneMatch": header(
+            "If-None-Match", false,
+            "Do not carry the command out on one of these versions, or with `*` on none that exists. A retry of a command that was carried \
+             out is answered whatever it says.",
             tags,
         ),
         "IfNoneMatch": header(

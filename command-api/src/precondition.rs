@@ -12,48 +12,51 @@ pub(crate) fn etag(version: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{version}\"")).expect("quoted digits are a header value")
 }
 
-/// The versions on which a command may be carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct IfMatch(Tags);
+/// The versions on which a command may be carried out, or may not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Precondition {
+    if_match: Option<Tags>,
+    if_none_match: Option<Tags>,
+}
 
-impl IfMatch {
-    /// The condition, if the client set one.
-    pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Self>, FieldError> {
-        if !headers.contains_key(IF_MATCH) {
-            return Ok(None);
-        }
-        let malformed = || FieldError::in_header("If-Match", "wrong-format", "must be *, or entity tags such as \"3\" in quotes");
-        Tags::read(headers, &IF_MATCH).map(|tags| Some(Self(tags))).ok_or_else(malformed)
+impl Precondition {
+    /// What the client has set.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, FieldError> {
+        let read = |name: HeaderName, shown: &'static str| {
+            let malformed = || FieldError::in_header(shown, "wrong-format", "must be *, or entity tags such as \"3\" in quotes");
+            let is_there = headers.contains_key(&name);
+            is_there.then(|| Tags::read(headers, &name).ok_or_else(malformed)).transpose()
+        };
+        Ok(Self { if_match: read(IF_MATCH, "If-Match")?, if_none_match: read(IF_NONE_MATCH, "If-None-Match")? })
     }
 
-    /// Whether it holds for a resource of this version; version 0 is a resource that does not exist, for which none holds.
+    /// Whether it holds for a resource of this version; version 0 is a resource that does not exist, which matches nothing.
     pub(crate) fn check(&self, version: u64) -> Result<(), Problem> {
-        let strong = |tag: &Tag| !tag.weak && tag.opaque == version.to_string();
-        let holds = version > 0
-            && match &self.0 {
-                Tags::Any => true,
-                Tags::Listed(tags) => tags.iter().any(strong),
-            };
-        if holds {
-            return Ok(());
+        let failed = |detail: String| Err(Problem::new(Code::PreconditionFailed, detail));
+        match &self.if_match {
+            Some(_) if version == 0 => return failed("If-Match cannot hold: it does not exist yet".to_owned()),
+            Some(tags) if !tags.has(version, Comparison::Strong) => {
+                return failed(format!("the version is {version} and If-Match does not list it"));
+            }
+            _ => {}
         }
-        let detail = match version {
-            0 => "If-Match cannot hold: it does not exist yet".to_owned(),
-            version => format!("the version is {version} and If-Match does not list it"),
-        };
-        Err(Problem::new(Code::PreconditionFailed, detail))
+        match &self.if_none_match {
+            Some(tags) if version > 0 && tags.has(version, Comparison::Weak) => {
+                failed(format!("the version is {version}, which is what If-None-Match excludes"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// Whether `If-None-Match` says that the client has this version already. What cannot be read is taken as absent: a full
 /// answer is always right.
 pub(crate) fn is_known_to_client(headers: &HeaderMap, version: u64) -> bool {
-    match Tags::read(headers, &IF_NONE_MATCH) {
-        Some(Tags::Any) => true,
-        Some(Tags::Listed(tags)) => tags.iter().any(|tag| tag.opaque == version.to_string()),
-        None => false,
-    }
+    Tags::read(headers, &IF_NONE_MATCH).is_some_and(|tags| tags.has(version, Comparison::Weak))
 }
+
+const SPACE: [char; 2] = [' ', '\t'];
+const SPACE_OR_COMMA: [char; 3] = [' ', '\t', ','];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Tags {
@@ -67,23 +70,45 @@ struct Tag {
     opaque: String,
 }
 
+/// How tags are compared (RFC 9110, section 8.8.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
 impl Tags {
+    /// Whether the tag of that version is among them.
+    fn has(&self, version: u64, comparison: Comparison) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(tags) => {
+                let is_it = |tag: &Tag| tag.opaque == version.to_string() && (comparison == Comparison::Weak || !tag.weak);
+                tags.iter().any(is_it)
+            }
+        }
+    }
+
     /// All values of the header as one list; `None` if there is none or it is malformed.
     fn read(headers: &HeaderMap, name: &HeaderName) -> Option<Self> {
         let mut tags = Vec::new();
         let mut any = false;
         for value in headers.get_all(name) {
-            let mut rest = value.to_str().ok()?.trim();
+            // A tag may hold bytes beyond ASCII, of no encoding; ours do not.
+            let text: String = value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+            let mut rest = text.trim_matches(SPACE);
             any |= rest == "*";
             if rest == "*" {
                 continue;
             }
+            // An element of a list may be empty (RFC 9110, section 5.6.1.2).
+            rest = rest.trim_start_matches(SPACE_OR_COMMA);
             while !rest.is_empty() {
                 let (tag, after) = Tag::parse(rest)?;
                 tags.push(tag);
-                rest = after.trim_start();
+                rest = after.trim_start_matches(SPACE);
                 if !rest.is_empty() {
-                    rest = rest.strip_prefix(',')?.trim_start_matches([' ', '\t', ',']);
+                    rest = rest.strip_prefix(',')?.trim_start_matches(SPACE_OR_COMMA);
                 }
             }
         }
@@ -100,7 +125,7 @@ impl Tag {
     fn parse(text: &str) -> Option<(Self, &str)> {
         let (weak, text) = text.strip_prefix("W/").map_or((false, text), |text| (true, text));
         let (opaque, rest) = text.strip_prefix('"')?.split_once('"')?;
-        let good = opaque.bytes().all(|byte| byte.is_ascii_graphic());
+        let good = opaque.chars().all(|char| char.is_ascii_graphic() || char >= '\u{80}');
         good.then(|| (Self { weak, opaque: opaque.to_owned() }, rest))
     }
 }
@@ -109,12 +134,16 @@ impl Tag {
 mod tests {
     use super::*;
 
-    fn if_match(values: &[&str]) -> Result<Option<IfMatch>, FieldError> {
-        IfMatch::read(&values.iter().map(|value| (IF_MATCH, value.parse().unwrap())).collect())
+    fn read(name: &HeaderName, values: &[&str]) -> Result<Precondition, FieldError> {
+        Precondition::read(&values.iter().map(|value| (name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap())).collect())
+    }
+
+    fn if_match(values: &[&str]) -> Result<Precondition, FieldError> {
+        read(&IF_MATCH, values)
     }
 
     fn holds(value: &str, version: u64) -> bool {
-        if_match(&[value]).unwrap().unwrap().check(version).is_ok()
+        if_match(&[value]).unwrap().check(version).is_ok()
     }
 
     #[test]
@@ -123,8 +152,10 @@ mod tests {
         assert!(holds("\"1\", \"3\"", 3));
         assert!(holds("\"1\",,\"3\" ,", 3));
         assert!(holds("*", 3));
-        assert!(if_match(&["\"1\"", "\"3\""]).unwrap().unwrap().check(3).is_ok());
-        assert_eq!(if_match(&[]), Ok(None));
+        assert!(holds(", \"3\"", 3) && holds(",,\t\"3\"", 3));
+        assert!(if_match(&["\"1\"", "\"3\""]).unwrap().check(3).is_ok());
+        assert!(if_match(&["", "\"3\""]).unwrap().check(3).is_ok());
+        assert_eq!(if_match(&[]), Ok(Precondition::default()));
     }
 
     #[test]
@@ -135,6 +166,7 @@ mod tests {
         assert!(!holds("W/\"3\"", 3), "a weak tag never matches strongly");
         assert!(!holds("*", 0), "what does not exist matches nothing");
         assert!(!holds("\"0\"", 0));
+        assert!(!holds("\"é\"", 3), "nor do we give such tags, but they are tags");
     }
 
     #[test]
@@ -143,6 +175,14 @@ mod tests {
             assert!(if_match(&[bad]).is_err(), "{bad:?}");
         }
         assert!(if_match(&["*", "\"3\""]).is_err());
+    }
+
+    #[test]
+    fn what_is_excluded_is_refused_and_what_does_not_exist_is_not_excluded() {
+        let allowed = |value: &str, version: u64| read(&IF_NONE_MATCH, &[value]).unwrap().check(version).is_ok();
+        assert!(!allowed("*", 3) && !allowed("\"3\"", 3) && !allowed("W/\"3\"", 3) && !allowed("\"2\", \"3\"", 3));
+        assert!(allowed("*", 0) && allowed("\"0\"", 0) && allowed("\"2\"", 3));
+        assert!(read(&IF_NONE_MATCH, &["3"]).is_err());
     }
 
     #[test]

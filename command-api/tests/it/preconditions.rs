@@ -42,6 +42,25 @@ async fn orders_heed_if_match_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_excluded_is_not_changed() {
+    let server = Server::start().await;
+    let receive = async |key: &str, excluded: &str| {
+        let headers = [("idempotency-key", key), ("if-none-match", excluded)];
+        server.post_with("/v1/stock/TEA-1/receipts", &headers, &receipt()).await
+    };
+    assert_eq!(receive("a", "*").await.status, 201, "there is none yet");
+    assert_eq!(receive("b", "*").await.problem(), (412, "precondition-failed".to_owned()));
+    assert_eq!(receive("c", "W/\"1\"").await.problem(), (412, "precondition-failed".to_owned()));
+    assert_eq!(receive("d", "\"2\"").await.status, 201);
+    assert_eq!(receive("a", "*").await.status, 201, "a retry");
+    let refused = receive("e", "2").await;
+    assert_eq!(
+        (refused.problem(), refused.errors()),
+        ((400, "invalid-header".to_owned()), vec!["If-None-Match wrong-format".to_owned()])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_retry_is_answered_whatever_if_match_says() {
     let server = Server::start().await;
     server.post("/v1/stock/TEA-1/receipts", "r", &receipt()).await;
