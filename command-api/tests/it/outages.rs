@@ -125,6 +125,42 @@ async fn who_sends_slowly_is_in_nobodys_way() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_an_import_slowly_that_is_refused_is_in_nobodys_way() {
+    let limits = Limits { requests_in_flight_max: 1, ..Limits::default() };
+    let server = Server::start_with(limits).await;
+    let mut slow = connect(&server).await;
+    let head = "POST /v1/orders/bulk HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: text/plain\r\nexpect: 100-continue\r\n\
+                content-length: 9\r\n\r\n";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    slow.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    // What it sends is thrown away, so that it gets to read the answer.
+    assert_eq!(server.post("/v1/orders", "k", &order()).await.status, 201);
+    assert!(read_to_end(&mut slow).await.starts_with("HTTP/1.1 415 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_being_restored_takes_no_commands() {
+    let server = Server::start().await;
+    let jetstream = async_nats::jetstream::new(async_nats::connect(server.nats.url()).await.unwrap());
+    let mark = async |is_restoring: bool| {
+        let mut config = jetstream.get_stream("EVENTS").await.unwrap().cached_info().config.clone();
+        config.metadata.remove("contrail-restoring");
+        config.metadata.extend(is_restoring.then(|| ("contrail-restoring".to_owned(), "true".to_owned())));
+        jetstream.update_stream(config).await.unwrap();
+    };
+    assert_eq!(server.post("/v1/orders", "before", &order()).await.status, 201);
+    eventually("readiness", async || server.get("/ready").await.status == 200).await;
+    mark(true).await;
+    eventually("it is noticed", async || server.get("/ready").await.status == 503).await;
+    let refused = server.post("/v1/orders", "meanwhile", &order()).await;
+    assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
+    mark(false).await;
+    eventually("it is the log again", async || server.post("/v1/orders", "after", &order()).await.status == 201).await;
+}
+
 async fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap()
 }
