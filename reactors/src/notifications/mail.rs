@@ -98,7 +98,9 @@ impl MailError {
 impl Mailer {
     /// Sends mail from `from` into `postbox`.
     pub fn new(from: Mailbox, postbox: Postbox) -> Self {
-        Self { from, postbox }
+        // What has no other form is for the mail server to refuse.
+        let email = address(from.email.as_ref()).unwrap_or_else(|_| from.email.clone());
+        Self { from: Mailbox { email, ..from }, postbox }
     }
 
     /// How many mails are sent at the same time.

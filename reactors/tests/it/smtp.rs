@@ -103,8 +103,12 @@ impl MailServer {
     }
 
     fn notifications(&self, dashboard: &Dashboard) -> Running {
+        self.notifications_from("orders@shop.example", dashboard)
+    }
+
+    fn notifications_from(&self, sender: &str, dashboard: &Dashboard) -> Running {
         let server = SmtpServer::new(&self.url.parse().unwrap(), None, "shop.example").unwrap();
-        let mailer = Mailer::new("orders@shop.example".parse().unwrap(), Postbox::Server(server));
+        let mailer = Mailer::new(sender.parse().unwrap(), Postbox::Server(server));
         running::run_on(Notifications::new(mailer, &dashboard.surroundings), dashboard.surroundings.clone())
     }
 }
@@ -190,6 +194,24 @@ async fn addresses_beyond_ascii_are_written_as_the_server_takes_them() {
     trail.until("it is recorded", |trail| trail.notifications.len() == 1).await;
     assert_eq!(reasons(&trail), [""; 0]);
     assert!(said(&modern, "MAIL FROM:<orders@shop.example> SMTPUTF8") && said(&modern, "RCPT TO:<müller@example.com>"));
+}
+
+#[tokio::test]
+async fn mail_whose_sender_the_server_does_not_take_waits() {
+    let (shop, server, dashboard, mut trail) = open().await;
+    let running = server.notifications_from("müller@bücher.example", &dashboard);
+    for number in 0..12 {
+        confirmed(&shop, &format!("o-{number}"), "ada@example.com").await;
+    }
+    eventually("the breaker knows", async || (dashboard.breaker_changes("mail", "open") > 0).then_some(())).await;
+    trail.catch_up(&shop.store).await;
+    assert_eq!(trail.notifications.len(), 0, "nothing is recorded");
+    running.drain().await;
+    let dashboard = Dashboard::of(&shop.store);
+    let _mended = server.notifications_from("orders@bücher.example", &dashboard);
+    trail.until("all are told", |trail| trail.notifications.len() == 12).await;
+    assert_eq!(reasons(&trail), [""; 0]);
+    assert!(server.received()[0].contains("From: orders@xn--bcher-kva.example"), "{}", server.received()[0]);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::{
 
 use super::MailError;
 use lettre::{
+    Address,
     address::Envelope,
     transport::smtp::{
         Error as SmtpError,
@@ -35,6 +36,7 @@ pub(super) const CONNECTIONS_MAX: usize = 8;
 const CONNECT: &str = "connect to the mail server";
 const CONVERSE: &str = "speak to the mail server";
 const MESSAGE: &str = "message";
+const NOT_TAKEN: &str = "the mail server takes no addresses beyond ASCII";
 
 /// A mail server, and how to speak to it.
 pub struct SmtpServer {
@@ -186,12 +188,18 @@ async fn address(connection: &mut AsyncSmtpConnection, envelope: &Envelope) -> R
             _ => of_us(error),
         }
     };
-    let addresses = envelope.to().iter().chain(envelope.from());
-    let is_beyond_ascii = addresses.into_iter().any(|address| !address.to_string().is_ascii());
-    if is_beyond_ascii && !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
-        return Err(MailError::Unaddressable("the mail server takes no addresses beyond ASCII".to_owned()));
+    let is_beyond_ascii = |address: &Address| !address.to_string().is_ascii();
+    let (from, to) = (envelope.from().is_some_and(is_beyond_ascii), envelope.to().iter().any(is_beyond_ascii));
+    if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+        // All mail has this sender: it waits until that setting is mended.
+        if from {
+            return Err(MailError::away(CONVERSE, NOT_TAKEN));
+        }
+        if to {
+            return Err(MailError::Unaddressable(NOT_TAKEN.to_owned()));
+        }
     }
-    let parameters = Vec::from_iter(is_beyond_ascii.then_some(MailParameter::SmtpUtfEight));
+    let parameters = Vec::from_iter((from || to).then_some(MailParameter::SmtpUtfEight));
     connection.command(Mail::new(envelope.from().cloned(), parameters)).await.map_err(of_us)?;
     for recipient in envelope.to() {
         connection.command(Rcpt::new(recipient.clone(), Vec::new())).await.map_err(about("recipient"))?;
