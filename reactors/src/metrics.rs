@@ -65,7 +65,7 @@ pub(crate) enum GatewayCall {
 impl GatewayCall {
     pub(crate) const ALL: [Self; 3] = [Self::Charge, Self::FindCharge, Self::Refund];
 
-    const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Charge => "charge",
             Self::FindCharge => "find_charge",

@@ -148,9 +148,9 @@ impl GatewayError {
         }
     }
 
-    /// Whether the gateway refuses to be asked so often. It has done nothing.
+    /// Whether the gateway refuses to be asked so often. It has done nothing. Stripe says 429 also of one object that is in use.
     pub fn is_too_fast(&self) -> bool {
-        matches!(self, Self::Transient { source: Trouble::Answered { status: 429, .. }, .. })
+        matches!(self, Self::Transient { source: Trouble::Answered { status: 429, code, .. }, .. } if code != "lock_timeout")
     }
 
     /// Whether this tells that the gateway cannot be used now, by whatever request; not that there is something about this one.

@@ -33,7 +33,7 @@ use self::{
     stripe::StripeGateway,
 };
 use crate::{
-    breaker::{Breaker, Limits},
+    breaker::{Breaker, LeftAlone, Limits},
     causation::{Identity, caused_by},
     clock,
     metrics::{ChargeEnd, GatewayCall, ReactorMetrics},
@@ -333,17 +333,18 @@ impl Payments {
         kind: GatewayCall,
         call: impl Future<Output = Result<T, GatewayError>>,
     ) -> Result<Result<T, GatewayError>, Failure> {
+        let pace = &self.paces[kind as usize];
+        let turn = async {
+            // Whoever waits for a slow kind of call is in the way of no other kind.
+            pace.turn().await;
+            self.gateway_calls.acquire().await.expect("the semaphore is never closed")
+        };
         let _one_of_few = tokio::select! {
             biased;
             () = self.drain.started() => return Err(Failure::not_tried(Draining)),
-            turn = self.gateway_calls.acquire() => turn.expect("the semaphore is never closed"),
+            () = self.breaker.opened() => return Err(Failure::not_tried(LeftAlone { system: Self::GATEWAY })),
+            turn = turn => turn,
         };
-        let pace = &self.paces[kind as usize];
-        tokio::select! {
-            biased;
-            () = self.drain.started() => return Err(Failure::not_tried(Draining)),
-            () = pace.turn() => {}
-        }
         let admitted = self.breaker.admit().await.map_err(Failure::not_tried)?;
         if self.drain.is_started() {
             return Err(Failure::not_tried(Draining));
@@ -354,7 +355,14 @@ impl Payments {
         match &answer {
             // It is there, and has not tried: this event goes on when it is its turn again.
             Err(error) if error.is_too_fast() => {
-                pace.refused(error.retry_after());
+                if let Some(interval) = pace.refused(error.retry_after()) {
+                    let (call, interval_ms) = (kind.label(), u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
+                    tracing::info!(
+                        call,
+                        interval_ms,
+                        "the gateway is asked too often: from now on every {interval_ms} ms ({call})"
+                    );
+                }
                 return answer.map(Ok).map_err(Failure::not_tried);
             }
             Err(error) if error.is_of_the_gateway() => admitted.failed(error.retry_after()),

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Mutex as Line, time::Instant};
 
 /// Calls of which the pace is changed at most once: what was refused was on its way with what was refused before.
 const SECOND: Duration = Duration::from_secs(1);
@@ -23,6 +23,8 @@ const ASKED_PAUSE_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Pace {
     state: Mutex<State>,
+    /// Whoever has it is the next.
+    line: Line<()>,
 }
 
 #[derive(Debug)]
@@ -35,28 +37,36 @@ struct State {
     slowed: Instant,
     /// ... and since when no call was refused, nor it made shorter.
     smooth_since: Instant,
-    /// How many calls have worked in the second that began then.
+    /// How many calls have worked in the second that began then, and in the one before.
     counted_since: Instant,
     worked: u32,
+    worked_before: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         let now = Instant::now();
-        let state = State { interval: Duration::ZERO, next: now, slowed: now, smooth_since: now, counted_since: now, worked: 0 };
-        Self { state: Mutex::new(state) }
+        let state = State {
+            interval: Duration::ZERO,
+            next: now,
+            slowed: now,
+            smooth_since: now,
+            counted_since: now,
+            worked: 0,
+            worked_before: 0,
+        };
+        Self { state: Mutex::new(state), line: Line::new(()) }
     }
 }
 
 impl Pace {
-    /// Waits until one more call may be made.
+    /// Waits until one more call may be made. First come, first served.
     pub(super) async fn turn(&self) {
-        let (now, turn) = {
-            let now = Instant::now();
-            (now, self.state().turn(now))
-        };
-        if turn > now {
-            tokio::time::sleep_until(turn).await;
+        let _next = self.line.lock().await;
+        loop {
+            let not_yet = self.state().turn(Instant::now());
+            let Some(until) = not_yet else { return };
+            tokio::time::sleep_until(until).await;
         }
     }
 
@@ -65,9 +75,13 @@ impl Pace {
         self.state().worked(Instant::now());
     }
 
-    /// A call came too fast; the gateway may have said for how long it wants to be left alone.
-    pub(super) fn refused(&self, asked_pause: Option<Duration>) {
-        self.state().refused(Instant::now(), asked_pause);
+    /// A call came too fast; the gateway may have said for how long it wants to be left alone. If the pace is another one from now on, the time from
+    /// one call to the next.
+    pub(super) fn refused(&self, asked_pause: Option<Duration>) -> Option<Duration> {
+        let mut state = self.state();
+        let before = state.interval;
+        state.refused(Instant::now(), asked_pause);
+        (state.interval != before).then_some(state.interval)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -76,16 +90,25 @@ impl Pace {
 }
 
 impl State {
-    fn turn(&mut self, now: Instant) -> Instant {
-        let turn = self.next.max(now);
-        self.next = turn + self.interval;
-        turn
+    /// Takes the next call's turn, or tells when it may be there.
+    fn turn(&mut self, now: Instant) -> Option<Instant> {
+        if now < self.next {
+            return Some(self.next);
+        }
+        self.next = now + self.interval;
+        None
+    }
+
+    fn count_from(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.counted_since);
+        if elapsed >= SECOND {
+            self.worked_before = if elapsed < SECOND * 2 { self.worked } else { 0 };
+            (self.counted_since, self.worked) = (now, 0);
+        }
     }
 
     fn worked(&mut self, now: Instant) {
-        if now.duration_since(self.counted_since) >= SECOND {
-            (self.counted_since, self.worked) = (now, 0);
-        }
+        self.count_from(now);
         self.worked += 1;
         if !self.interval.is_zero() && now.duration_since(self.smooth_since) >= SECOND {
             let faster = self.interval * 10 / 11;
@@ -100,9 +123,8 @@ impl State {
             self.next = self.next.max(now + pause.min(ASKED_PAUSE_MAX));
         }
         if self.interval.is_zero() {
-            let lately = now.duration_since(self.counted_since) < SECOND;
-            let worked = if lately { self.worked.max(1) } else { 1 };
-            self.interval = (SECOND / worked).min(INTERVAL_AT_FIRST_MAX);
+            self.count_from(now);
+            self.interval = (SECOND / self.worked.max(self.worked_before).max(1)).min(INTERVAL_AT_FIRST_MAX);
         } else if now.duration_since(self.slowed) >= SECOND {
             self.interval = (self.interval * 3 / 2).min(INTERVAL_MAX);
         } else {
@@ -114,6 +136,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     /// Calls within `seconds`, asked for as fast as they may be, at a gateway that takes `limit` a second: how many it took and refused.
@@ -122,7 +146,11 @@ mod tests {
         let (mut second, mut in_second) = (start, 0);
         let (mut taken, mut refused) = (0, 0);
         while now < end {
-            now = state.turn(now).max(now + Duration::from_micros(500));
+            now += Duration::from_micros(500);
+            if let Some(until) = state.turn(now) {
+                now = until;
+                continue;
+            }
             if now.duration_since(second) >= SECOND {
                 (second, in_second) = (now, 0);
             }
@@ -154,9 +182,9 @@ mod tests {
         let pace = Pace::default();
         let mut state = pace.state();
         let start = Instant::now();
-        assert_eq!([state.turn(start), state.turn(start)], [start; 2]);
+        assert_eq!([state.turn(start), state.turn(start)], [None; 2]);
         state.refused(start, None);
-        assert!(state.turn(start) <= start && state.turn(start) > start);
+        assert_eq!([state.turn(start), state.turn(start)], [None, Some(start + INTERVAL_AT_FIRST_MAX)]);
         let (taken, refused) = calls(&mut state, start, 120, u32::MAX);
         assert_eq!((state.interval, refused), (Duration::ZERO, 0), "{taken}");
     }
@@ -167,8 +195,43 @@ mod tests {
         let mut state = pace.state();
         let start = Instant::now();
         state.refused(start, Some(Duration::from_secs(7)));
-        assert_eq!(state.turn(start), start + Duration::from_secs(7));
+        assert_eq!(state.turn(start), Some(start + Duration::from_secs(7)));
         state.refused(start, Some(Duration::from_secs(86_400)));
-        assert_eq!(state.turn(start), start + ASKED_PAUSE_MAX);
+        assert_eq!(state.turn(start), Some(start + ASKED_PAUSE_MAX));
+        assert_eq!(state.turn(start + ASKED_PAUSE_MAX), None);
+    }
+
+    #[test]
+    fn what_worked_in_the_second_before_is_lately() {
+        let pace = Pace::default();
+        let mut state = pace.state();
+        let start = Instant::now();
+        for ms in 0..1_001 {
+            state.worked(start + Duration::from_millis(ms));
+        }
+        state.refused(start + Duration::from_millis(1_010), None);
+        assert_eq!(state.interval, Duration::from_millis(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_are_held_up_by_what_is_refused_meanwhile_and_leave_in_their_order() {
+        let (pace, start) = (Arc::new(Pace::default()), Instant::now());
+        pace.refused(None);
+        let waiting = (0..3).map(|_| {
+            let pace = Arc::clone(&pace);
+            tokio::spawn(async move {
+                pace.turn().await;
+                start.elapsed()
+            })
+        });
+        let waiting: Vec<_> = waiting.collect();
+        tokio::time::sleep(INTERVAL_AT_FIRST_MAX * 3 / 2).await;
+        pace.refused(Some(Duration::from_secs(30)));
+        let mut left = Vec::new();
+        for waiting in waiting {
+            left.push(waiting.await.unwrap());
+        }
+        assert!(left[0] < INTERVAL_AT_FIRST_MAX && left[1] < INTERVAL_AT_FIRST_MAX * 3 / 2, "{left:?}");
+        assert!(left[2] >= Duration::from_secs(30), "{left:?}");
     }
 }

@@ -105,6 +105,26 @@ async fn what_an_instance_had_in_hand_when_its_breaker_opened_another_one_gets()
 }
 
 #[tokio::test]
+async fn what_waits_for_a_slow_gateway_another_instance_gets_once_that_is_gone() {
+    let (shop, gateway, mut trail) = open().await;
+    let slow = Gateway::open().await;
+    slow.set_faults(Faults { requests_per_s_max: Some(5), ..Faults::default() });
+    let dashboard = Dashboard::of(&shop.store);
+    let _allocator = running::allocator(&shop.store);
+    let _cut_off = running::payments_on(dashboard.surroundings.clone(), slow.adapter());
+    let orders = shop.place_many("o", 200, ONE_TEA).await;
+    trail.until("all are reserved", |trail| trail.all_are(&orders, OrderStatus::Reserved)).await;
+    eventually("it is asked at its pace", async || (slow.counted("too_many").await > 0).then_some(())).await;
+    slow.set_faults(Faults { outage: true, retry_after_s: Some(60), ..Faults::default() });
+    let opened = async || (dashboard.breaker_changes(Payments::GATEWAY, "open") == 1).then_some(());
+    eventually("one instance leaves its gateway alone", opened).await;
+    let _other = running::payments(&shop.connect().await, gateway.adapter());
+    let others =
+        |trail: &Trail| trail.count(&orders, OrderStatus::Confirmed) >= orders.len() - usize::try_from(CALLS_UNTIL_OPEN).unwrap();
+    trail.until_within(WELL_WITHIN_ACK_WAIT, "the others are confirmed", others).await;
+}
+
+#[tokio::test]
 async fn an_event_that_fails_while_others_do_not_is_given_up_within_its_budget_and_one_that_fails_alone_is_not() {
     let shop = Shop::open().await;
     let budget = RetryBudget { failures: 3, time: Duration::from_millis(300) };

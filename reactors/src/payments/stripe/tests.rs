@@ -63,6 +63,14 @@ async fn what_may_pass_is_transient() {
 }
 
 #[tokio::test]
+async fn calls_that_are_too_many_are_told_from_an_object_in_use() {
+    for (code, is_too_fast) in [("rate_limit", true), ("", true), ("lock_timeout", false)] {
+        let refused = charge(429, &[], error("invalid_request_error", code)).await.unwrap_err();
+        assert_eq!((refused.is_too_fast(), refused.is_of_the_gateway()), (is_too_fast, false), "{code}");
+    }
+}
+
+#[tokio::test]
 async fn what_will_not_pass_is_permanent() {
     for status in [400, 401, 402, 403, 404, 422] {
         let error = charge(status, &[], error("invalid_request_error", "amount_too_small")).await.unwrap_err();
