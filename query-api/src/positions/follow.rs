@@ -9,13 +9,15 @@ use read_store::{pool, projections};
 use sqlx::postgres::PgListener;
 use telemetry::health::Component;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, sleep_until};
 
 use super::Positions;
 use crate::database::Database;
 
 /// How often the table is read; also how long a missed notification can go unnoticed.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon it is read when a notification says less than is known.
+const DOUBT_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a read of the table may take before Postgres counts as away.
 const READ_DEADLINE: Duration = Duration::from_secs(2);
 /// Pause before the next attempt to listen.
@@ -38,16 +40,19 @@ pub async fn follow(positions: Positions, database: Database, database_url: Stri
 }
 
 async fn take_in(positions: Positions, database: Database, component: Component, mut news: mpsc::Receiver<News>) {
-    let mut tick = tokio::time::interval(POLL_INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_read = Instant::now();
     loop {
         tokio::select! {
             Some(news) = news.recv() => match news {
                 News::Moved(notice) if positions.raise(notice.name, notice.position) => {}
-                // Perhaps a read model was replaced by an older one. The table tells.
-                News::Moved(_) | News::Listening => read(&positions, &database, &component).await,
+                // Perhaps a read model was replaced by an older one. The table tells. Most likely the notice is late: each read makes some so.
+                News::Moved(_) => next_read = next_read.min(Instant::now() + DOUBT_INTERVAL),
+                News::Listening => next_read = Instant::now(),
             },
-            _ = tick.tick() => read(&positions, &database, &component).await,
+            () = sleep_until(next_read) => {
+                read(&positions, &database, &component).await;
+                next_read = Instant::now() + POLL_INTERVAL;
+            }
         }
     }
 }
