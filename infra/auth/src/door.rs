@@ -179,11 +179,12 @@ impl Door {
         })
     }
 
-    /// Counts one more request of somebody who is in already, once they may make one more. Nobody is refused by that.
+    /// Counts one more request of somebody who is in already, once they may make one more. Nobody is refused by that. Whoever waits looks again
+    /// every second, so that their other requests come through, too.
     pub async fn turn(&self, caller: &Caller) {
         let Kind::Kept { limiter, .. } = &*self.kind else { return };
         while let Err(wait) = limiter.count(caller) {
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
         }
     }
 
